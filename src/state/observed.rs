@@ -1,0 +1,213 @@
+//! What a host holds, as plain data. Filled by `host::observe`, which only reads; compared by the planner.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::spec::Address;
+use crate::state::Digest;
+
+/// One look at a host: only the paths and units that were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// What is at each path; a path that was asked for and is absent is not in the map.
+    pub paths: BTreeMap<PathBuf, PathFact>,
+    /// State of each unit asked for.
+    pub units: BTreeMap<String, UnitFact>,
+    /// What hamaster wrote earlier.
+    pub record: Record,
+    /// Keys in etcd that were asked for; `None` when etcd was not asked or did not answer.
+    pub store: Option<BTreeMap<String, Vec<u8>>>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathFact {
+    /// File, directory or something else.
+    pub kind: PathKind,
+    /// Mode bits, the lower twelve.
+    pub mode: u32,
+    /// Owner uid.
+    pub uid: u32,
+    /// Owner gid.
+    pub gid: u32,
+    /// Digest of a file's bytes.
+    pub digest: Option<Digest>,
+    /// What the file says, as far as we read such files. Never secret bytes.
+    pub content: ContentFact,
+}
+
+/// The kind of thing at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symlink, socket, device …
+    Other,
+}
+
+/// What was understood of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ContentFact {
+    /// Not looked into, or not understood.
+    #[default]
+    Opaque,
+    /// Bytes of a public file, for a diff.
+    Public(Vec<u8>),
+    /// One or more certificates; the first is the leaf.
+    Certs(Vec<CertFact>),
+    /// A private key: only the digest of its public half.
+    Key(KeyFact),
+    /// Certificate and key in one file.
+    Combined(CertFact, KeyFact),
+    /// A kubeconfig with embedded client certificate.
+    Kubeconfig(KubeconfigFact),
+    /// A secret file of ours that parses (tokens, encryption config): nothing of it is kept.
+    SecretReadable,
+    /// Meant to be PEM, YAML or CSV but does not read.
+    Corrupt(String),
+}
+
+/// Facts of one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertFact {
+    /// Subject common name.
+    pub common_name: String,
+    /// Subject organizations.
+    pub organizations: Vec<String>,
+    /// Issuer common name.
+    pub issuer_common_name: String,
+    /// Serial, hex.
+    pub serial: String,
+    /// Start of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// SANs.
+    pub sans: Vec<Address>,
+    /// EKU serverAuth.
+    pub server: bool,
+    /// EKU clientAuth.
+    pub client: bool,
+    /// BasicConstraints CA.
+    pub is_ca: bool,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki: Digest,
+    /// `ecdsa-p256`, `rsa-2048`, …, or what else was found.
+    pub algorithm: String,
+    /// The certificate itself, public: for chain checks and for embedding.
+    pub der: Vec<u8>,
+}
+
+/// Facts of a private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFact {
+    /// SHA-256 of the matching SubjectPublicKeyInfo.
+    pub spki: Digest,
+}
+
+/// Facts of a kubeconfig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeconfigFact {
+    /// `https://host:port`
+    pub server: String,
+    /// Digest of the embedded CA certificate's DER.
+    pub ca: Option<Digest>,
+    /// The client certificate; kubelet.conf refers to a file instead.
+    pub client: Option<CertFact>,
+    /// Its key.
+    pub key: Option<KeyFact>,
+    /// The file the client certificate is read from, if it is not embedded.
+    pub client_file: Option<PathBuf>,
+}
+
+/// State of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitFact {
+    /// systemd knows a unit file of that name.
+    pub loaded: bool,
+    /// Starts at boot.
+    pub enabled: bool,
+    /// Running.
+    pub active: bool,
+    /// Failed, or restarting over and over.
+    pub failed: bool,
+    /// systemd has an older version of the unit file in memory.
+    pub needs_reload: bool,
+    /// Main process, if it runs.
+    pub pid: Option<u32>,
+}
+
+/// What hamaster owns on a host: no content, no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Format of the file.
+    pub schema: String,
+    /// Node name this host was set up as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Files and the digest we last wrote.
+    pub files: BTreeMap<PathBuf, Option<Digest>>,
+    /// Directories we made.
+    pub dirs: Vec<PathBuf>,
+    /// Units we enabled or started, with the digest of the inputs at their last start.
+    pub units: BTreeMap<String, Stamp>,
+    /// The etcd cluster this host's member belongs to, once it was healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<SealedMember>,
+}
+
+/// What a unit's last successful start had read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Digest of the inputs at the last successful start.
+    pub inputs: Option<Digest>,
+}
+
+/// A member that has been healthy once: from then on its unit says `existing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedMember {
+    /// Cluster id, hex.
+    pub cluster_id: String,
+    /// Member id, hex.
+    pub member_id: String,
+}
+
+impl Observed {
+    /// The fact at `path`, if something is there.
+    pub fn at(&self, path: &Path) -> Option<&PathFact> {
+        self.paths.get(path)
+    }
+
+    /// The digest of a file, if there is one.
+    pub fn digest(&self, path: &Path) -> Option<Digest> {
+        self.at(path).and_then(|f| f.digest)
+    }
+}
+
+/// A route or an interface's network, for overlap checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNetwork {
+    /// Where it comes from: `eth0`, `route via 10.0.0.1 dev eth0`, `docker bridge`.
+    pub name: String,
+    /// Its range.
+    pub cidr: crate::spec::network::Cidr,
+}
+
+/// A listener on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Local address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// `name[pid]` when it could be found.
+    pub process: Option<String>,
+}
