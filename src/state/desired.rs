@@ -112,20 +112,18 @@ pub struct CertSpec {
     /// Wanted life; capped at the issuer's.
     pub validity: Duration,
     /// Renewed once this fraction of the life is over.
-    pub renew_at_fraction: f64_eq::F64,
+    pub renew_at_fraction: Fraction,
     /// Key algorithm.
     pub algorithm: KeyAlgorithm,
     /// Where it goes.
     pub placement: Placement,
 }
 
-/// A total-order wrapper so that specs can be compared.
-pub mod f64_eq {
-    /// An `f64` that is never NaN.
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    pub struct F64(pub f64);
-    impl Eq for F64 {}
-}
+/// Part of a whole, never NaN, so that specs can be compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fraction(pub f64);
+
+impl Eq for Fraction {}
 
 /// Where a leaf and its key are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

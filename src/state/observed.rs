@@ -21,6 +21,17 @@ pub struct Observed {
     pub record: Record,
     /// Keys in etcd that were asked for; `None` when etcd was not asked or did not answer.
     pub store: Option<BTreeMap<String, Vec<u8>>>,
+    /// What the owners are in numbers on this host.
+    pub owners: Owners,
+}
+
+/// uid and gid of each [`Owner`](crate::state::Owner) on a host. Without privileges both are the current user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owners {
+    /// Normally 0:0.
+    pub root: (u32, u32),
+    /// The user and group `etcd`.
+    pub etcd: (u32, u32),
 }
 
 /// What is at a path.
@@ -152,8 +163,8 @@ pub struct Record {
     /// Node name this host was set up as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Files and the digest we last wrote.
-    pub files: BTreeMap<PathBuf, Option<Digest>>,
+    /// Files we wrote.
+    pub files: BTreeMap<PathBuf, FileRecord>,
     /// Directories we made.
     pub dirs: Vec<PathBuf>,
     /// Units we enabled or started, with the digest of the inputs at their last start.
@@ -161,6 +172,17 @@ pub struct Record {
     /// The etcd cluster this host's member belongs to, once it was healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<SealedMember>,
+}
+
+/// A file we wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Digest of the bytes we last wrote; none for secret files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Backup of the operator's own file that `--adopt` replaced; `reset` puts it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<PathBuf>,
 }
 
 /// What a unit's last successful start had read.
