@@ -3,6 +3,7 @@
 pub mod fs;
 pub mod observe;
 pub mod processes;
+pub mod supervisor;
 pub mod systemd;
 
 use crate::error::Result;
