@@ -11,6 +11,7 @@ mod lock;
 pub mod observe;
 pub mod processes;
 mod resolve;
+pub mod supervisor;
 pub mod systemd;
 mod undo;
 
