@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use crate::error::{Error, Problem, Result};
 use crate::etcd::keys;
 use crate::host::{Host, clock, fault, observe};
-use crate::plan::compose::{self, MemberInput};
+use crate::plan::compose::{self, Given};
 use crate::plan::master::{self, Policy};
 use crate::plan::{Action, Conflict, Phase};
 use crate::render::Templates;
@@ -26,7 +26,7 @@ use crate::spec::{ClusterSpec, ThisNode};
 use crate::state::desired::Desired;
 use crate::state::facts::Tools;
 use crate::state::observed::{ContentFact, Observed, Owners};
-use crate::state::PhaseId;
+use crate::state::{Owner, PhaseId};
 use event::{Event, Sink};
 use perform::Performer;
 use record::Ledger;
@@ -98,8 +98,10 @@ impl Master {
             Some(ContentFact::Certs(certs)) if !certs.is_empty() => certs[0].spki.to_string()[..32].to_owned(),
             _ => "known-once-the-etcd-ca-exists".to_owned(),
         };
-        let member = MemberInput { sealed, token };
-        let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &member)?;
+        let pki = self.this.layout.pki();
+        let external_ca = observed.at(&pki.join("ca.crt")).is_some() && observed.at(&pki.join("ca.key")).is_none();
+        let given = Given { sealed, token, external_ca };
+        let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
         (self.adapt)(&mut desired);
         Ok(desired)
     }
@@ -113,7 +115,7 @@ impl Master {
         let paths = master::paths_of_interest(&blank);
         let units: Vec<String> = blank.units.iter().map(|u| u.name.clone()).collect();
         let mut observed = observe::observe(host, &paths, &units, &self.this.layout.record())?;
-        observed.owners = Owners { root: host.root_owner(), etcd: host.etcd_owner() };
+        observed.owners = Owners { root: host.ids(Owner::Root)?, etcd: host.ids(Owner::Etcd)? };
         if observed.units.get(ETCD_UNIT).is_some_and(|u| u.active) && observed.record.etcd.is_some() {
             observed.store = self.store(host).ok();
         }

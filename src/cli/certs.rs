@@ -76,3 +76,31 @@ fn generate(args: &GenerateArgs, global: &Global, ui: &Ui) -> Result<()> {
     let outcome = change::go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
     change::finish(ui, &outcome, &format!("bundle of {} in {}", master.this.node.name, args.out.display()))
 }
+
+fn look(args: &BundleArgs, global: &Global, ui: &Ui, verify: bool) -> Result<ExitCode> {
+    let _ = (args, global, ui, verify, Layout::host(), observe::path_fact, check::report);
+    Err(Error::new(Kind::Usage, "not wired yet"))
+}
+
+/// A row for each certificate of this master: days left and state.
+pub fn expiry(desired: &Desired, observed: &Observed, now: OffsetDateTime) -> Vec<Value> {
+    let fact = |content: &ContentFact| match content {
+        ContentFact::Certs(certs) => certs.first().map(|c| c.not_after),
+        ContentFact::Combined(cert, _) => Some(cert.not_after),
+        ContentFact::Kubeconfig(file) => file.client.as_ref().map(|c| c.not_after),
+        _ => None,
+    };
+    let row = |id: &str, path: &std::path::Path| {
+        let end = observed.at(path).and_then(|f| fact(&f.content));
+        let days = end.map(|end| (end - now).whole_days());
+        let state = match days {
+            None => "missing",
+            Some(d) if d < 0 => "expired",
+            Some(d) if d < 30 => "ends soon",
+            Some(_) => "good",
+        };
+        json!({ "id": id, "path": path, "daysLeft": days, "state": state })
+    };
+    let cas = desired.cas.iter().map(|ca| row(&format!("CA {}", ca.common_name), &ca.cert));
+    cas.chain(desired.certs.iter().map(|c| row(c.id, c.placement.path()))).collect()
+}

@@ -11,13 +11,13 @@ use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, NoUnits, clock};
-use crate::plan::compose::{self, MemberInput};
+use crate::plan::compose::{self, Given};
 use crate::plan::master as planner;
 use crate::preflight::{self, Severity};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, ThisNode, address};
 use crate::state::observed::Observed;
-use crate::state::{Owner, PhaseId};
+use crate::state::Owner;
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
 /// `hamaster render`
@@ -52,8 +52,8 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let templates = resolve::templates(spec.templates.as_deref())?;
     let tools = crate::render::assumed_tools(&spec);
     let this = ThisNode { node, loopback: std::net::Ipv4Addr::LOCALHOST.into(), layout: Layout::host() };
-    let member = MemberInput { sealed: false, token: "known-once-the-etcd-ca-exists".to_owned() };
-    let desired = compose::desired(&spec, &this, &tools, &templates, &member)?;
+    let given = Given { sealed: false, token: "known-once-the-etcd-ca-exists".to_owned(), external_ca: false };
+    let desired = compose::desired(&spec, &this, &tools, &templates, &given)?;
     let balancer = crate::render::load_balancer(&spec, &templates)?;
     let out = resolve::out_dir(&args.out)?;
     let mut host = Host::new(&out, Box::new(NoUnits))?;
@@ -237,6 +237,3 @@ pub fn man(command: clap::Command, out: &Path, ui: &Ui) -> Result<()> {
     }
     Ok(())
 }
-
-/// Phases that make a bundle.
-pub const BUNDLE: [PhaseId; 2] = [PhaseId::Pki, PhaseId::Kubeconfig];

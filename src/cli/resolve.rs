@@ -8,10 +8,11 @@ use crate::apply::Master;
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
 use crate::host::systemd::Systemd;
-use crate::host::{Host, NoUnits, facts, observe};
+use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::render::Templates;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
+use crate::state::Owner;
 use crate::state::facts::HostFacts;
 
 /// Everything a command needs that changes this host.
@@ -83,7 +84,7 @@ pub fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
 pub fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
     let read = match &args.config {
         Some(path) => {
-            let bytes = observe::user_file(path)?;
+            let bytes = operator::read(path)?;
             Some((path.display().to_string(), bytes))
         }
         None => {
@@ -149,7 +150,7 @@ fn node(
 /// When the directory or a template cannot be read or does not compile.
 pub fn templates(dir: Option<&Path>) -> Result<Templates> {
     match dir {
-        Some(dir) => Templates::with_overrides(&observe::template_overrides(dir)?),
+        Some(dir) => Templates::with_overrides(&operator::templates(dir)?),
         None => Templates::with_overrides(&BTreeMap::new()),
     }
 }
@@ -169,6 +170,16 @@ pub fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
     };
     let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: IpAddr::from([127, 0, 0, 1]) };
     Ok((host, ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout }, data_dir))
+}
+
+/// A directory results are written to: made if it is missing.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn out_dir(path: &Path) -> Result<PathBuf> {
+    let path = absolute(path)?;
+    Host::new("/", Box::new(NoUnits))?.ensure_dir(&path, 0o755, Owner::Root)?;
+    Ok(path)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

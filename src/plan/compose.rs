@@ -3,19 +3,21 @@
 use crate::error::Result;
 use crate::etcd::keys;
 use crate::pki::catalog;
-use crate::render::{self, RenderInput, Templates};
+use crate::render::{self, EtcdStart, Input, Templates};
 use crate::spec::{ClusterSpec, NetworkPlugin, ThisNode};
 use crate::state::desired::{Desired, ManagedDir, ManagedFile, StoreKey};
 use crate::state::facts::Tools;
 use crate::state::{Owner, PhaseId};
 
-/// What is known of this master's etcd member.
+/// What has been observed of this master that its files depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberInput {
+pub struct Given {
     /// It has been healthy once: its unit says `existing`, so that a wiped disk can never become a new empty cluster.
     pub sealed: bool,
     /// `--initial-cluster-token`, one per cluster.
     pub token: String,
+    /// The cluster CA's certificate is here and its key is not.
+    pub external_ca: bool,
 }
 
 /// Everything `this` master of `spec` should hold.
@@ -27,10 +29,11 @@ pub fn desired(
     this: &ThisNode,
     tools: &Tools,
     templates: &Templates,
-    member: &MemberInput,
+    given: &Given,
 ) -> Result<Desired> {
     let layout = &this.layout;
-    let input = RenderInput { spec, this, tools, sealed: member.sealed, etcd_token: &member.token };
+    let etcd = EtcdStart { sealed: given.sealed, token: &given.token };
+    let input = Input { spec, this, tools, etcd, external_ca: given.external_ca };
     let mut files = render::files(&input, templates)?;
     files.push(ManagedFile {
         phase: PhaseId::Register,
@@ -72,12 +75,13 @@ pub fn desired(
 /// The directories whose mode matters, or that something expects to be there.
 fn dirs(spec: &ClusterSpec, this: &ThisNode) -> Vec<ManagedDir> {
     let l = &this.layout;
-    let dir = |phase, path, mode, owner| ManagedDir { phase, path, mode, owner };
+    let dir = |phase, path, mode, owner| ManagedDir { phase, path, mode, owner, scratch: false };
+    let data = dir(PhaseId::Etcd, l.path(&spec.etcd.data_dir), 0o700, Owner::Etcd);
     vec![
         dir(PhaseId::Pki, l.state(), 0o700, Owner::Root),
         dir(PhaseId::Pki, l.pki(), 0o755, Owner::Root),
         dir(PhaseId::Pki, l.etcd_pki(), 0o755, Owner::Root),
-        dir(PhaseId::Etcd, l.path(&spec.etcd.data_dir), 0o700, Owner::Etcd),
+        ManagedDir { scratch: true, ..data },
         dir(PhaseId::Kubelet, l.kubelet(), 0o755, Owner::Root),
         dir(PhaseId::ControlPlane, l.manifests(), 0o755, Owner::Root),
         dir(PhaseId::ControlPlane, l.audit_log_dir(), 0o700, Owner::Root),

@@ -94,7 +94,7 @@ pub fn inputs_digest(inputs: &[PathBuf], desired: &Desired, observed: &Observed)
 }
 
 /// The final bytes of a rendered file: the placeholder replaced by the digest of its inputs.
-fn final_bytes(file: &ManagedFile, desired: &Desired, observed: &Observed) -> Vec<u8> {
+pub fn final_bytes(file: &ManagedFile, desired: &Desired, observed: &Observed) -> Vec<u8> {
     match std::str::from_utf8(&file.bytes) {
         Ok(text) if !file.inputs.is_empty() => {
             text.replace(INPUTS_DIGEST, &inputs_digest(&file.inputs, desired, observed).to_string()).into_bytes()
@@ -137,13 +137,13 @@ impl Planner<'_> {
             self.parents_of(&dir.path);
             let ours = self.observed.record.dirs.contains(&dir.path);
             // A directory that was there before keeps its mode, unless what we put there demands a private one.
-            let strict = ours || dir.owner == Owner::Etcd || dir.mode == 0o700;
+            let strict = ours || dir.scratch || dir.mode == 0o700;
             let wrong = match self.observed.at(&dir.path) {
                 Some(fact) if fact.kind == PathKind::Dir => strict && !self.right(fact, dir.mode, dir.owner),
                 _ => true,
             };
             if wrong || self.dirs.contains_key(&dir.path) {
-                self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.owner == Owner::Etcd));
+                self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.scratch));
             }
         }
         let dirs = std::mem::take(&mut self.dirs);

@@ -44,6 +44,8 @@ pub struct ManagedDir {
     pub mode: u32,
     /// Owner.
     pub owner: Owner,
+    /// Empty until a service of ours fills it: an undo takes what is in it away too.
+    pub scratch: bool,
 }
 
 /// A rendered public file.
