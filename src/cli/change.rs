@@ -96,7 +96,7 @@ fn checks(
 ) -> Result<()> {
     let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
     let observed = master.observe(host)?;
-    let findings = preflight::run(&master.spec, &master.this, facts, &observed, scope, clock::now());
+    let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
     let ignored = &args.ignore_preflight;
     for finding in findings.iter().filter(|f| f.severity == preflight::Severity::Warning || ignored.contains(&f.id)) {
         ui.warn(&format!("{}: {}", finding.id, finding.message));
@@ -128,7 +128,11 @@ fn show(ui: &Ui, title: &str, origins: &[String], seen: &Preview, diffs: bool) {
     }
 }
 
-fn finish(ui: &Ui, outcome: &Outcome, title: &str) -> Result<()> {
+/// Says what a run did.
+///
+/// # Errors
+/// None today; a caller ends with it.
+pub fn finish(ui: &Ui, outcome: &Outcome, title: &str) -> Result<()> {
     if ui.format == Format::Json {
         ui.json("outcome", outcome);
         return Ok(());

@@ -181,7 +181,7 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let Resolved { host, master, facts, .. } = resolve::master(&args.spec, global)?;
     let observed = master.observe(&host)?;
     let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
-    let findings = preflight::run(&master.spec, &master.this, &facts, &observed, scope, clock::now());
+    let findings = preflight::run(scope, &master.spec, &master.this, &facts, &observed, clock::now());
     let plan = apply::preview(&host, &master, &Options::default());
     let (steps, conflict) = match &plan {
         Ok(preview) => (preview.phases.iter().map(|p| p.steps.len()).sum(), None),

@@ -9,11 +9,21 @@ use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, NoUnits, facts, observe, operator};
+use crate::preflight;
 use crate::render::Templates;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
 use crate::state::Owner;
 use crate::state::facts::HostFacts;
+
+/// Units that cannot start without their program.
+const UNIT_PROGRAMS: [(&str, &str); 5] = [
+    ("kubelet.service", "kubelet"),
+    ("flanneld.service", "flanneld"),
+    ("docker.service", "dockerd"),
+    ("cri-docker.service", "cri-dockerd"),
+    ("containerd.service", "containerd"),
+];
 
 /// Everything a command needs that changes this host.
 pub struct Resolved {
@@ -54,8 +64,9 @@ pub fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
-    let tools = facts::tools(&facts, &spec);
-    let missing = facts::missing_programs(&facts, &spec);
+    let tools = preflight::tools(&facts, &spec);
+    let missing: Vec<_> =
+        UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
     let master = Master {
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
