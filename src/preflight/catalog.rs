@@ -60,7 +60,7 @@ checks! {
     FIREWALLD            "Firewalld"                    W N N "firewalld is not in the way"
     SELINUX              "SELinux"                      W N N "SELinux is not enforcing"
     DISK_SPACE           "DiskSpace"                    E E E "100 MB free for what hamaster writes"
-    UNKNOWN_FACT         "HostFacts"                    W W W "everything that is checked can be read"
+    UNKNOWN_FACT         "HostFacts"                    W N W "everything that is checked can be read"
     NODE_NAME            "NodeName"                     E E E "the node name is valid and the one this host has"
     HOSTNAME             "Hostname"                     W N N "the node name is the host name and resolves to this host"
     ADVERTISE_IP         "AdvertiseAddress"             E N N "the advertised address is on an interface"
