@@ -31,8 +31,7 @@ const INSTALLATIONS: [&str; 5] = [
 const UNITS: [&str; 2] = ["etcd.service", "firewalld.service"];
 
 /// The facts of the machine below `root`. Of an image, a `root` other than `/`, only what lies on disk is learnt.
-/// `this_name` is the node's name if it is not the host's.
-pub fn gather(root: &Path, spec: &ClusterSpec, this_name: Option<&str>, layout: &Layout) -> HostFacts {
+pub fn gather(root: &Path, spec: &ClusterSpec, layout: &Layout) -> HostFacts {
     let mut look = Look { root, live: root == Path::new("/"), facts: HostFacts::default() };
     look.on_disk(layout);
     look.programs();
@@ -48,8 +47,8 @@ pub fn gather(root: &Path, spec: &ClusterSpec, this_name: Option<&str>, layout: 
             Address::Dns(name) if !name.starts_with('*') => Some(name.as_str()),
             Address::Dns(_) | Address::Ip(_) => None,
         });
-        let mut answers = network::resolve(std::iter::once(this_name.unwrap_or(&hostname)).chain(names)).into_iter();
-        look.facts.node_name = answers.next();
+        let mut answers = network::resolve(std::iter::once(hostname.as_str()).chain(names)).into_iter();
+        look.facts.hostname_lookup = answers.next();
         look.facts.load_balancer_names = answers.collect();
     }
     look.facts

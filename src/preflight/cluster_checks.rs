@@ -34,7 +34,7 @@ fn node_name(i: &mut Inspection) {
 }
 
 fn resolves(i: &mut Inspection) {
-    let Some(Resolution { name, addresses }) = &i.facts.node_name else { return };
+    let Some(Resolution { name, addresses }) = &i.facts.hostname_lookup else { return };
     let hint = format!("echo '{} {name}' >> /etc/hosts", i.this.node.ip);
     match addresses {
         Err(why) => i.find(&catalog::HOSTNAME, name, format!("does not resolve: {why}"), hint),
@@ -66,7 +66,8 @@ fn load_balancer(i: &mut Inspection) {
     for address in &i.spec.load_balancer.addresses {
         let Address::Ip(ip) = address else { continue };
         if i.facts.addresses.contains(ip) {
-            let message = "is an address of this host: right for keepalived's, else clients lose all masters with this one";
+            let message =
+                "is an address of this host: right for keepalived's, else clients lose all masters with this one";
             i.find(&catalog::LOAD_BALANCER, ip.to_string(), message, "--lb-ip IP    # of a load balancer apart");
         }
     }

@@ -32,7 +32,8 @@ fn rights(i: &mut Inspection) {
         i.find(&catalog::SYSTEMD, "PID 1", "is not systemd", hint);
     }
     if !i.facts.etcd_user {
-        let hint = "useradd --system --home-dir /var/lib/etcd --no-create-home --shell /usr/sbin/nologin --user-group etcd";
+        let hint =
+            "useradd --system --home-dir /var/lib/etcd --no-create-home --shell /usr/sbin/nologin --user-group etcd";
         i.find(&catalog::ETCD_USER, "etcd", "there is no such user, and etcd does not run as root", hint);
     }
     if !i.facts.machine_id {
@@ -71,7 +72,9 @@ fn cgroups(i: &mut Inspection) {
     let hint = "boot with systemd.unified_cgroup_hierarchy=1";
     match i.minor() {
         ..31 => {}
-        31..35 => i.warn(&catalog::CGROUPS, "/sys/fs/cgroup", format!("{v1}: only maintained, refused from 1.35"), hint),
+        31..35 => {
+            i.warn(&catalog::CGROUPS, "/sys/fs/cgroup", format!("{v1}: only maintained, refused from 1.35"), hint)
+        }
         35.. => i.find(&catalog::CGROUPS, "/sys/fs/cgroup", format!("{v1}: the kubelet will not start"), hint),
     }
 }

@@ -62,9 +62,8 @@ fn etcd(pid: u32, process: &Path) -> EtcdProcess {
     };
     let cgroup = std::fs::read_to_string(process.join("cgroup")).unwrap_or_default();
     let unit = cgroup.lines().filter_map(|line| line.rsplit('/').find(|part| part.ends_with(".service"))).next();
-    let data_dir = data_dir(&words("cmdline")).or_else(|| {
-        words("environ").iter().find_map(|word| word.strip_prefix("ETCD_DATA_DIR=").map(PathBuf::from))
-    });
+    let data_dir = data_dir(&words("cmdline"))
+        .or_else(|| words("environ").iter().find_map(|word| word.strip_prefix("ETCD_DATA_DIR=").map(PathBuf::from)));
     EtcdProcess { pid, unit: unit.map(str::to_owned), data_dir }
 }
 

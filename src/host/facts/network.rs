@@ -129,7 +129,8 @@ fn listeners(sockets: Vec<Socket>) -> Vec<Listener> {
             }
         }
     }
-    let named = |s: Socket| Listener { ip: s.ip, port: s.port, process: holders.remove(&format!("socket:[{}]", s.inode)) };
+    let named =
+        |s: Socket| Listener { ip: s.ip, port: s.port, process: holders.remove(&format!("socket:[{}]", s.inode)) };
     sockets.into_iter().map(named).collect()
 }
 
