@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod facts;
 pub mod fault;
 mod fs;
 pub mod http;

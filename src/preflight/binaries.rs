@@ -112,9 +112,19 @@ fn kubelet(i: &mut Inspection) {
     let oldest = if minor < 25 { target.minor.saturating_sub(2) } else { target.minor.saturating_sub(3) };
     let shown = format!("v1.{minor}.{patch}");
     if minor > target.minor {
-        i.find(&catalog::KUBELET_VERSION, "kubelet", format!("{shown} is newer than the control plane, {target}"), hint);
+        i.find(
+            &catalog::KUBELET_VERSION,
+            "kubelet",
+            format!("{shown} is newer than the control plane, {target}"),
+            hint,
+        );
     } else if minor < oldest {
-        i.find(&catalog::KUBELET_VERSION, "kubelet", format!("{shown} is too old for the control plane, {target}"), hint);
+        i.find(
+            &catalog::KUBELET_VERSION,
+            "kubelet",
+            format!("{shown} is too old for the control plane, {target}"),
+            hint,
+        );
     }
 }
 
@@ -131,7 +141,12 @@ fn runtime(i: &mut Inspection) {
             installed(i, &catalog::BINARY_CRI_DOCKERD, "cri-dockerd", RELEASES);
             if let Some([major @ ..23, ..]) = version(i.facts, "dockerd").filter(|_| there) {
                 let message = format!("docker {major} has an API older than 1.42, which cri-dockerd 0.4 wants");
-                i.warn(&catalog::RUNTIME_VERSION, "dockerd", message, "install docker 23 or newer, or an older cri-dockerd");
+                i.warn(
+                    &catalog::RUNTIME_VERSION,
+                    "dockerd",
+                    message,
+                    "install docker 23 or newer, or an older cri-dockerd",
+                );
             }
         }
         Runtime::Containerd => {

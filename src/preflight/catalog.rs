@@ -1,7 +1,7 @@
 //! The one table of checks: id, severity in each scope, what it looks at.
 
-use super::Severity::{self, Error, Warning};
 use super::Scope;
+use super::Severity::{self, Error, Warning};
 
 /// A check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,9 @@ checks! {
     FIREWALLD            "Firewalld"                    W N N "firewalld is not in the way"
     SELINUX              "SELinux"                      W N N "SELinux is not enforcing"
     DISK_SPACE           "DiskSpace"                    E E E "100 MB free for what hamaster writes"
-    UNKNOWN_FACT         "HostFacts"                    W W W "everything that is checked can be read"
+    UNKNOWN_FACT         "HostFacts"                    W N W "everything that is checked can be read"
     NODE_NAME            "NodeName"                     E E E "the node name is valid and the one this host has"
-    HOSTNAME             "Hostname"                     W N N "the node name is the host name and resolves to this host"
+    HOSTNAME             "Hostname"                     W N N "the host name is the node name and resolves to this host"
     ADVERTISE_IP         "AdvertiseAddress"             E N N "the advertised address is on an interface"
     LOAD_BALANCER        "LoadBalancer"                 W N N "the load balancer resolves and is not this host"
     OVERLAP              "NetworkOverlap"               E N E "pod and service range are nobody else's"

@@ -51,12 +51,22 @@ fn data_dir(i: &mut Inspection) {
     }
     if let Some(filesystem) = facts.filesystem.as_deref().filter(|f| REFUSED.contains(f)) {
         let message = format!("{} is on {filesystem}, which loses locks, syncs or everything", facts.nearest.display());
-        i.find(&catalog::DATA_DIR_FILESYSTEM, &shown, message, "mount a local disk there, or write another etcd.dataDir");
+        i.find(
+            &catalog::DATA_DIR_FILESYSTEM,
+            &shown,
+            message,
+            "mount a local disk there, or write another etcd.dataDir",
+        );
     }
     let wanted = i.spec.etcd.quota_bytes.max(2 * GIB);
     if let Some(free) = facts.free_bytes.filter(|free| *free < wanted) {
         let message = format!("{:.1} GiB free, etcd may grow to {:.1}", gib(free), gib(wanted));
-        i.find(&catalog::DATA_DIR_SPACE, &shown, message, "mount a larger disk there, or write a smaller etcd.quotaBytes");
+        i.find(
+            &catalog::DATA_DIR_SPACE,
+            &shown,
+            message,
+            "mount a larger disk there, or write a smaller etcd.quotaBytes",
+        );
     }
     if let Some(p99) = facts.fsync_p99.filter(|p99| *p99 > SLOW_SYNC) {
         let message = format!("syncing takes {:.1} ms (99th percentile), etcd wants 10", p99.as_secs_f64() * 1000.0);

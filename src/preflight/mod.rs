@@ -138,13 +138,7 @@ struct Inspection<'a> {
 
 impl Inspection<'_> {
     /// Records a finding with the severity `check` has in this scope; none where it is not looked at.
-    fn find(
-        &mut self,
-        check: &Check,
-        object: impl Into<String>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
+    fn find(&mut self, check: &Check, object: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
         if let Some(severity) = check.severity(self.scope) {
             let (object, message, hint) = (object.into(), message.into(), hint.into());
             self.findings.push(Finding { id: check.id.to_owned(), severity, object, message, hint });
@@ -152,14 +146,13 @@ impl Inspection<'_> {
     }
 
     /// As [`find`](Self::find), for what is only worth a warning in any scope.
-    fn warn(
-        &mut self,
-        check: &Check,
-        object: impl Into<String>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.find(&Check { host: lower(check.host), lab: lower(check.lab), image: lower(check.image), ..*check }, object, message, hint);
+    fn warn(&mut self, check: &Check, object: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.find(
+            &Check { host: lower(check.host), lab: lower(check.lab), image: lower(check.image), ..*check },
+            object,
+            message,
+            hint,
+        );
     }
 
     /// The minor version of Kubernetes that is wanted.

@@ -83,8 +83,8 @@ pub struct HostFacts {
     pub programs: BTreeMap<String, Program>,
     /// Plugins in each CNI directory that exists.
     pub cni_plugins: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// What the node's name resolves to.
-    pub node_name: Option<Resolution>,
+    /// What the host name resolves to.
+    pub hostname_lookup: Option<Resolution>,
     /// What the load balancer's DNS names resolve to.
     pub load_balancer_names: Vec<Resolution>,
     /// Where etcd keeps its data.
