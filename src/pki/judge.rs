@@ -92,7 +92,7 @@ pub fn ca(want: &CaSpec, paths: &Paths, now: OffsetDateTime) -> Verdict {
 ///
 /// The key's algorithm is not judged: a kubelet rotates to its own choice, and a changed spec is met at the next renewal.
 pub fn leaf(want: &CertSpec, paths: &Paths, issuer: &CertFact, now: OffsetDateTime) -> Option<IssueReason> {
-    let have = match Have::find(want, paths) {
+    let have = match Have::find(&want.placement, paths) {
         Ok(have) => have,
         Err(reason) => return Some(reason),
     };
@@ -207,10 +207,10 @@ pub(super) struct Have<'a> {
 }
 
 impl<'a> Have<'a> {
-    pub(super) fn find(want: &CertSpec, paths: &'a Paths) -> Result<Self, IssueReason> {
+    pub(super) fn find(placement: &Placement, paths: &'a Paths) -> Result<Self, IssueReason> {
         let at = |path: &Path| content(paths, path).ok_or(IssueReason::Missing);
         let corrupt = |wanted, found| Err(IssueReason::Corrupt(not(wanted, found)));
-        match &want.placement {
+        match placement {
             Placement::Pair { cert, key, .. } => match (at(cert)?, at(key)?) {
                 (ContentFact::Certs(certs), ContentFact::Key(key)) if !certs.is_empty() => {
                     Ok(Have { cert: &certs[0], key, kubeconfig: None })
@@ -232,12 +232,12 @@ impl<'a> Have<'a> {
     }
 }
 
-fn content<'a>(paths: &'a Paths, path: &Path) -> Option<&'a ContentFact> {
+pub(super) fn content<'a>(paths: &'a Paths, path: &Path) -> Option<&'a ContentFact> {
     paths.get(path).map(|fact| &fact.content)
 }
 
 /// Why a file is not `wanted`.
-fn not(wanted: &str, found: &ContentFact) -> String {
+pub(super) fn not(wanted: &str, found: &ContentFact) -> String {
     match found {
         ContentFact::Corrupt(why) => why.clone(),
         _ => format!("not {wanted}"),

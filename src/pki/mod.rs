@@ -2,9 +2,10 @@
 //!
 //! [`catalog`] is the one table everything iterates. [`inspect`] turns PEM into facts, [`judge`] turns facts into
 //! *keep* or *issue, because*, [`issue`] makes keys and certificates, [`kubeconfig`] and [`auth`] the files that carry them,
-//! [`check`] reports on a whole bundle, ours or kubeadm's.
+//! [`check`] reports on a whole [`bundle`], ours or kubeadm's.
 
 pub mod auth;
+pub mod bundle;
 pub mod catalog;
 pub mod check;
 pub mod inspect;
