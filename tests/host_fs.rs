@@ -15,9 +15,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hamaster::error::{Kind, Result};
+use hamaster::host::observe::observe;
 use hamaster::host::{Host, NoUnits};
-use hamaster::state::Owner;
-use hamaster::state::observed::PathKind;
+use hamaster::state::observed::{ContentFact, PathKind, Record, UnitFact};
+use hamaster::state::{Digest, Owner};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -246,13 +247,16 @@ fn perform(host: &mut Host, op: &Op, scratch: &mut Vec<PathBuf>) {
         }
         Op::Mode(i, mode, owner) => host.set_mode(at(i), *mode, *owner).map(drop),
         Op::Remove(i) => host.remove(at(i)).map(drop),
-        Op::RemoveDir(i) => host.remove_empty_dir(at(i)).map(drop),
+        Op::RemoveDir(i) => {
+            scratch.clear(); // made anew, it may be a directory like any other
+            host.remove_empty_dir(at(i)).map(drop)
+        }
         Op::Backup(i) => host.backup(at(i), p("/backup/1")).map(drop),
     };
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rollback_restores_the_tree(
@@ -386,6 +390,68 @@ fn a_backup_is_a_copy_with_mode_and_owner_where_nobody_else_can_look() {
     assert_eq!(copied[copy.strip_prefix("/").unwrap()], copied[p("etc/x")]);
     assert_eq!(fs::metadata(dir.path().join("var/backup")).unwrap().mode() & 0o777, 0o700);
     assert_eq!(host.backup(p("/etc/absent"), p("/var/backup/1")).unwrap(), None);
+}
+
+// ---- looking --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn observe_sees_what_is_there_and_keeps_no_secret() {
+    let (dir, mut host) = image();
+    host.write(p("/etc/public.conf"), b"public", 0o644, Owner::Root).unwrap();
+    let secrets = [
+        ("/etc/kubernetes/pki/ca.key", "key"),
+        ("/etc/kubernetes/pki/encryption-config.yaml", "secret: abc"),
+        ("/etc/kubernetes/admin.conf", "token: abc"),
+        ("/etc/elsewhere.yaml", "-----BEGIN PRIVATE KEY-----\nabc"),
+        ("/etc/elsewhere.conf", "users:\n- user: {client-key-data: abc}"),
+    ];
+    host.ensure_dir(p("/etc/kubernetes/pki"), 0o755, Owner::Root).unwrap();
+    for (path, text) in secrets {
+        host.write(p(path), text.as_bytes(), 0o644, Owner::Root).unwrap();
+    }
+    symlink("public.conf", dir.path().join("etc/link")).unwrap();
+    let paths: Vec<PathBuf> = ["/etc", "/etc/public.conf", "/etc/link", "/etc/absent", "/etc/public.conf/absent"]
+        .into_iter()
+        .chain(secrets.map(|(path, _)| path))
+        .map(PathBuf::from)
+        .collect();
+    let before = tree(dir.path());
+    let seen = observe(&host, &paths, &["etcd.service".to_owned()], p("/var/lib/hamaster/record.json")).unwrap();
+    assert_eq!(tree(dir.path()), before);
+
+    let kind = |path: &str| seen.at(p(path)).map(|f| f.kind);
+    assert_eq!(kind("/etc"), Some(PathKind::Dir));
+    assert_eq!(kind("/etc/link"), Some(PathKind::Other));
+    assert_eq!((kind("/etc/absent"), kind("/etc/public.conf/absent")), (None, None));
+    assert_eq!(seen.digest(p("/etc/link")), None);
+    let public = seen.at(p("/etc/public.conf")).unwrap();
+    assert_eq!((public.digest, public.mode), (Some(Digest::of(b"public")), 0o644));
+    assert_eq!(public.content, ContentFact::Public(b"public".to_vec()));
+    for (path, text) in secrets {
+        assert_eq!(seen.digest(p(path)), Some(Digest::of(text.as_bytes())));
+        assert!(
+            !matches!(seen.at(p(path)).unwrap().content, ContentFact::Public(_)),
+            "{path} would be shown in a diff"
+        );
+    }
+    assert_eq!(seen.units["etcd.service"], UnitFact::default());
+    assert_eq!(seen.record, Record::default());
+}
+
+#[test]
+fn a_record_reads_back_and_a_damaged_one_is_never_taken_for_empty() {
+    let (_dir, mut host) = image();
+    let path = p("/etc/record.json");
+    let record = Record { schema: "any".to_owned(), dirs: vec!["/etc/x".into()], ..Record::default() };
+    let json = serde_json::to_vec(&record).unwrap();
+    host.write(path, &json, 0o600, Owner::Root).unwrap();
+    assert_eq!(observe(&host, &[], &[], path).unwrap().record, record);
+    for cut in 0..json.len() {
+        host.write(path, &json[..cut], 0o600, Owner::Root).unwrap();
+        let e = observe(&host, &[], &[], path).unwrap_err();
+        assert_eq!(e.kind(), Kind::Conflict, "cut at {cut}");
+        assert!(!e.hints().is_empty());
+    }
 }
 
 // ---- real file systems that refuse ----------------------------------------------------------------------------------
