@@ -33,11 +33,10 @@ impl Supervised {
     /// # Errors
     /// When it runs but does not answer.
     pub fn report(&self) -> Result<Option<Report>> {
-        match ask(&self.home, &Request::Report) {
-            Ok(Reply::Report(report)) => Ok(Some(report)),
-            Ok(other) => Err(self.unexpected(&other)),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(self.mute(e)),
+        match self.ask(&Request::Report)? {
+            Some(Reply::Report(report)) => Ok(Some(report)),
+            Some(other) => Err(self.unexpected(&other)),
+            None => Ok(None),
         }
     }
 
@@ -90,12 +89,32 @@ impl Supervised {
             Ok(Reply::Done) => Ok(true),
             Ok(other) => Err(self.unexpected(&other)),
             Err(e) if is_absent(&e) => Ok(false),
+            // With nothing to stop it may be gone before its answer is.
+            Err(e) if is_cut_short(&e) => Ok(true),
             Err(e) => Err(self.mute(e)),
         }
     }
 
+    /// `None` when nobody is there to be asked.
+    fn ask(&self, request: &Request) -> Result<Option<Reply>> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match ask(&self.home, request) {
+                Ok(reply) => return Ok(Some(reply)),
+                Err(e) if is_absent(&e) => return Ok(None),
+                // It ended while it was asked; asked again it is absent.
+                Err(e) if is_cut_short(&e) && Instant::now() < deadline => std::thread::sleep(POLL),
+                Err(e) => return Err(self.mute(e)),
+            }
+        }
+    }
+
+    fn must(&self, request: &Request) -> Result<Reply> {
+        self.ask(request)?.ok_or_else(|| self.mute(io::ErrorKind::NotConnected.into()))
+    }
+
     fn done(&self, request: &Request) -> Result<()> {
-        match ask(&self.home, request).map_err(|e| self.mute(e))? {
+        match self.must(request)? {
             Reply::Done => Ok(()),
             Reply::Refused(why) => Err(Error::apply(why)),
             other => Err(self.unexpected(&other)),
@@ -103,7 +122,7 @@ impl Supervised {
     }
 
     fn unit(&self, unit: &str) -> Result<UnitReport> {
-        match ask(&self.home, &Request::State { unit: unit.to_owned() }).map_err(|e| self.mute(e))? {
+        match self.must(&Request::State { unit: unit.to_owned() })? {
             Reply::State(state) => Ok(state),
             other => Err(self.unexpected(&other)),
         }
@@ -127,6 +146,10 @@ impl Supervised {
 /// No socket, or one that nobody listens on.
 fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn is_cut_short(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 impl Units for Supervised {

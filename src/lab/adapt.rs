@@ -4,14 +4,8 @@ use crate::state::desired::{Desired, Placement};
 use crate::state::{Owner, PhaseId};
 
 /// The phases that apply: the others change the kernel, the container runtime or the kubelet of the machine itself.
-pub const PHASES: [PhaseId; 6] = [
-    PhaseId::Pki,
-    PhaseId::Kubeconfig,
-    PhaseId::Etcd,
-    PhaseId::ControlPlane,
-    PhaseId::Election,
-    PhaseId::Register,
-];
+pub const PHASES: [PhaseId; 6] =
+    [PhaseId::Pki, PhaseId::Kubeconfig, PhaseId::Etcd, PhaseId::ControlPlane, PhaseId::Election, PhaseId::Register];
 
 /// The one unit that runs.
 const ETCD: &str = "etcd.service";

@@ -66,9 +66,12 @@ fn heal(home: &Home, address: IpAddr) -> Result<()> {
     if taken.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!("{address}, the address of the lab at {}, is in use: ports {taken:?}", home.dir().display()))
-        .hint(format!("ss -ltnp src {address}"))
-        .hint("hamaster lab down --dir DIR, for the lab that has it now"))
+    Err(Error::refused(format!(
+        "{address}, the address of the lab at {}, is in use: ports {taken:?}",
+        home.dir().display()
+    ))
+    .hint(format!("ss -ltnp src {address}"))
+    .hint("hamaster lab down --dir DIR, for the lab that has it now"))
 }
 
 /// The lab's `cluster.yaml`, made at the first `up`; its version is that of the kube-apiserver on this machine, if any.

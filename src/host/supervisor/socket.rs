@@ -171,7 +171,9 @@ pub fn ask(home: &Home, request: &Request) -> io::Result<Reply> {
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
+    if BufReader::new(stream.take(LONGEST)).read_line(&mut answer)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(serde_json::from_str(&answer)?)
 }
 
