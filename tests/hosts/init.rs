@@ -257,8 +257,12 @@ fn a_full_disk_in_the_middle_of_a_write_is_reported_and_taken_back() {
 
 /// `init` that waits for an etcd which never becomes ready.
 fn waiting_init(host: &Machine) -> Child {
-    let child = host.spawn(&INIT);
-    within(PATIENCE, "init waits for etcd", || property(host, "etcd.service", "ActiveState") == "activating");
+    let mut child = host.spawn(&INIT);
+    let waits = || property(host, "etcd.service", "ActiveState") == "activating";
+    within(PATIENCE, "init waits for etcd", || waits() || child.try_wait().unwrap().is_some());
+    if child.try_wait().unwrap().is_some() {
+        panic!("init did not wait: {}", said(&child.wait_with_output().unwrap()));
+    }
     child
 }
 
