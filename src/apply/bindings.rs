@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When the apiserver does not become ready, or refuses.
-pub fn apply(host: &Host, this: &ThisNode, sink: Sink<'_>) -> Result<Digest> {
+pub(super) fn apply(host: &Host, this: &ThisNode, sink: Sink<'_>) -> Result<Digest> {
     let file = this.layout.config().join("rbac.yaml");
     let conf = this.layout.kubeconfig("super-admin");
     let missing = |path: &std::path::Path| {

@@ -196,10 +196,9 @@ pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, 
 }
 
 fn put_back(host: &mut Host, mut error: Box<Error>, sink: Sink<'_>) -> Box<Error> {
-    if !host.has_undo() {
-        return error;
+    if host.has_undo() {
+        sink(Event::PuttingBack);
     }
-    sink(Event::PuttingBack);
     for left in host.rollback() {
         error = error.cause(format!("could not be put back: {left}"));
     }

@@ -21,7 +21,7 @@ const DOWN: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When it fails, does not become ready in time, or the operator interrupts.
-pub fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) -> Result<()> {
+pub(super) fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) -> Result<()> {
     let mut says = String::new();
     let mut down_since: Option<Duration> = None;
     let watch = clock::Stopwatch::start();
@@ -54,7 +54,7 @@ pub fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) -> Resu
 }
 
 /// The error of an interrupted run.
-pub fn interrupted(during: &str) -> Box<Error> {
+pub(super) fn interrupted(during: &str) -> Box<Error> {
     Error::apply(format!("interrupted while {during}")).hint("run the same command again: it continues where it is")
 }
 

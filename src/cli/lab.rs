@@ -102,7 +102,7 @@ fn up(dir: &std::path::Path, ui: &Ui) -> Result<()> {
 
 /// The same road as `init`: preview, apply, prove.
 fn drive(lab: &Lab, sink: apply::event::Sink<'_>) -> Result<apply::Outcome> {
-    let facts = facts::gather(std::path::Path::new("/"), &lab.spec, None, None, &lab.this.layout);
+    let facts = facts::gather(std::path::Path::new("/"), &lab.spec, &lab.this.layout);
     let master = Master {
         tools: preflight::tools(&facts, &lab.spec),
         spec: lab.spec.clone(),

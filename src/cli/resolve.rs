@@ -26,7 +26,7 @@ const UNIT_PROGRAMS: [(&str, &str); 5] = [
 ];
 
 /// Everything a command needs that changes this host.
-pub struct Resolved {
+pub(super) struct Resolved {
     /// The host.
     pub host: Host,
     /// The master it should be.
@@ -41,8 +41,8 @@ pub struct Resolved {
 ///
 /// # Errors
 /// When the root cannot be opened.
-pub fn host(global: &Global) -> Result<Host> {
-    match &global.root {
+pub(super) fn host(root: Option<&Path>) -> Result<Host> {
+    match root {
         Some(root) => Host::new(absolute(root)?, Box::new(NoUnits)),
         None => Host::new("/", Box::new(Systemd)),
     }
@@ -52,13 +52,20 @@ pub fn host(global: &Global) -> Result<Host> {
 ///
 /// # Errors
 /// Every mistake in file and flags in one report.
-pub fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
-    let host = host(global)?;
+pub(super) fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
+    master_at(args, global.root.as_deref())
+}
+
+/// As [`master`], for the host below `root`.
+///
+/// # Errors
+/// As [`master`].
+pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved> {
+    let host = host(root)?;
     let mut spec = cluster(args, &host)?;
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
-    let root = global.root.as_deref().unwrap_or(Path::new("/"));
-    let facts = facts::gather(root, &spec, &layout);
+    let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
     if !spec.masters.iter().any(|m| m.name == node.name) {
@@ -92,7 +99,7 @@ pub fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
 ///
 /// # Errors
 /// Every mistake in file and flags in one report.
-pub fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
+pub(super) fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
     let read = match &args.config {
         Some(path) => {
             let bytes = operator::read(path)?;
@@ -159,7 +166,7 @@ fn node(
 ///
 /// # Errors
 /// When the directory or a template cannot be read or does not compile.
-pub fn templates(dir: Option<&Path>) -> Result<Templates> {
+pub(super) fn templates(dir: Option<&Path>) -> Result<Templates> {
     match dir {
         Some(dir) => Templates::with_overrides(&operator::templates(dir)?),
         None => Templates::with_overrides(&BTreeMap::new()),
@@ -170,8 +177,8 @@ pub fn templates(dir: Option<&Path>) -> Result<Templates> {
 ///
 /// # Errors
 /// When the record does not read.
-pub fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
-    let host = host(global)?;
+pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
+    let host = host(global.root.as_deref())?;
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
     let data_dir = match cluster(&SpecArgs::default(), &host) {
@@ -187,7 +194,7 @@ pub fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn out_dir(path: &Path) -> Result<PathBuf> {
+pub(super) fn out_dir(path: &Path) -> Result<PathBuf> {
     let path = absolute(path)?;
     Host::new("/", Box::new(NoUnits))?.ensure_dir(&path, 0o755, Owner::Root)?;
     Ok(path)

@@ -319,6 +319,11 @@ impl Host {
         self.journal = Journal::default();
     }
 
+    /// Whether a run is on that can still be put back.
+    pub fn has_undo(&self) -> bool {
+        self.journal.is_on()
+    }
+
     /// Puts everything back as it was at [`Host::begin_undo`]. Returns what could not be put back, one line each.
     pub fn rollback(&mut self) -> Vec<String> {
         std::mem::take(&mut self.journal).play_back(&self.root, self.units.as_ref())

@@ -81,6 +81,11 @@ impl Journal {
         *self = Self { on: true, ..Self::default() };
     }
 
+    /// Whether it remembers.
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
     /// Remembers a change that is about to be made.
     pub(super) fn push(&mut self, change: impl FnOnce() -> Change) {
         if self.on {

@@ -133,7 +133,8 @@ impl Planner<'_> {
     }
 
     fn directories(&mut self) -> Vec<Action> {
-        for dir in self.desired.dirs.iter().filter(|d| d.phase == self.id) {
+        let (id, desired) = (self.id, self.desired);
+        for dir in desired.dirs.iter().filter(|d| d.phase == id) {
             self.parents_of(&dir.path);
             let ours = self.observed.record.dirs.contains(&dir.path);
             // A directory that was there before keeps its mode, unless what we put there demands a private one.
@@ -190,7 +191,8 @@ impl Planner<'_> {
             }
             verdicts.insert(ca.id, verdict);
         }
-        for cert in desired.certs.iter().filter(|c| c.phase == self.id) {
+        let id = self.id;
+        for cert in desired.certs.iter().filter(|c| c.phase == id) {
             let Some(ca) = desired.cas.iter().find(|c| c.id == cert.issuer) else { continue };
             match verdicts.get(&cert.issuer) {
                 Some(Verdict::Broken { .. }) | None => {}
@@ -255,8 +257,8 @@ impl Planner<'_> {
     }
 
     fn secrets(&mut self) {
-        let desired = self.desired;
-        for secret in desired.secrets.iter().filter(|s| s.phase == self.id) {
+        let (id, desired) = (self.id, self.desired);
+        for secret in desired.secrets.iter().filter(|s| s.phase == id) {
             let reason = match judge::secret(secret, &self.observed.paths) {
                 Verdict::Make => IssueReason::Missing,
                 Verdict::Derive => IssueReason::HalfMissing,
@@ -275,8 +277,8 @@ impl Planner<'_> {
     }
 
     fn files(&mut self) {
-        let desired = self.desired;
-        for file in desired.files.iter().filter(|f| f.phase == self.id) {
+        let (id, desired) = (self.id, self.desired);
+        for file in desired.files.iter().filter(|f| f.phase == id) {
             self.parents_of(&file.path);
             let bytes = final_bytes(file, desired, self.observed);
             let (path, mode, owner) = (file.path.clone(), file.mode, file.owner);
