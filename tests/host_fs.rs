@@ -2,7 +2,7 @@
 //!
 //! Crashes and full disks are real: a child process (this test program again) is killed at every single crash point,
 //! and file systems are mounted small or read-only where the tests run as root.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods)] // looks at the host behind the library's back
 
 use std::collections::BTreeMap;
