@@ -209,7 +209,9 @@ const PATHS: [&str; 8] = ["/a", "/a/b", "/a/b/c", "/d", "/d/e", "/link", "/link/
 
 fn op() -> impl Strategy<Value = Op> {
     let path = || 0..PATHS.len();
-    let mode = || prop::sample::select(vec![0o600, 0o644, 0o700, 0o755, 0o1777, 0o400]);
+    // Only root can work in a directory that its owner may not enter.
+    let modes = if is_root() { &[0o700, 0o755, 0o1777, 0o600, 0o644, 0o400][..] } else { &[0o700, 0o755, 0o1777] };
+    let mode = || prop::sample::select(modes.to_vec());
     let owner = || prop::sample::select(vec![Owner::Root, Owner::Etcd]);
     prop_oneof![
         3 => (path(), 0..3usize, mode(), owner()).prop_map(|(p, n, m, o)| Op::Write(p, n, m, o)),
