@@ -438,6 +438,9 @@ fn observe_sees_what_is_there_and_keeps_no_secret() {
     }
     assert_eq!(seen.units["etcd.service"], UnitFact::default());
     assert_eq!(seen.record, Record::default());
+    if is_root() {
+        assert_eq!((seen.owners.root, seen.owners.etcd), ((0, 0), ETCD));
+    }
 }
 
 #[test]
