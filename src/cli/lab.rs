@@ -50,9 +50,10 @@ pub enum LabCommand {
     #[command(hide = true)]
     Exec {
         /// Process id of the supervisor
+        #[arg(long)]
         parent: u32,
         /// The program and its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        #[arg(last = true, required = true)]
         argv: Vec<OsString>,
     },
 }
