@@ -75,7 +75,10 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
     finish(ui, &outcome, &title)?;
     if ui.format == Format::Text && host.starts_units() && !ui.quiet {
-        ui.say(&format!("next: export KUBECONFIG={}; hamaster status", master.this.layout.kubeconfig("admin").display()));
+        ui.say(&format!(
+            "next: export KUBECONFIG={}; hamaster status",
+            master.this.layout.kubeconfig("admin").display()
+        ));
     }
     Ok(())
 }
@@ -110,7 +113,8 @@ fn checks(
 fn show(ui: &Ui, title: &str, origins: &[String], seen: &Preview, diffs: bool) {
     if ui.format == Format::Json {
         if diffs {
-            let plan = serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
+            let plan =
+                serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
             ui.json("plan", &plan);
         }
         return;

@@ -76,8 +76,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
         spec.masters.push(node.clone());
     }
     let tools = preflight::tools(&facts, &spec);
-    let missing: Vec<_> =
-        UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
+    let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
     let master = Master {
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },

@@ -143,12 +143,17 @@ fn units_read_every_file_that_is_theirs() {
             let read: Vec<_> = set.units.iter().flat_map(|u| &u.inputs).collect();
             let for_units = |p: &Path| {
                 let text = p.to_string_lossy();
-                text.starts_with("/etc/systemd") || ["/etc/modules", "/etc/sysctl", "/etc/docker", "/etc/containerd"]
-                    .iter()
-                    .any(|dir| text.starts_with(dir))
+                text.starts_with("/etc/systemd")
+                    || ["/etc/modules", "/etc/sysctl", "/etc/docker", "/etc/containerd"]
+                        .iter()
+                        .any(|dir| text.starts_with(dir))
             };
             for path in set.paths().into_iter().filter(|p| for_units(p)) {
-                assert!(read.iter().any(|r| *r == path), "{name}: nothing is restarted when {} changes", path.display());
+                assert!(
+                    read.iter().any(|r| *r == path),
+                    "{name}: nothing is restarted when {} changes",
+                    path.display()
+                );
             }
             let phases: Vec<_> = set.units.iter().map(|u| u.phase).collect();
             assert!(phases.is_sorted(), "{name}: {phases:?}");
