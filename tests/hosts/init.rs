@@ -46,12 +46,14 @@ fn break_etcd(host: &Machine, instead: &str) {
     host.write("/usr/bin/etcd", &script, 0o755);
 }
 
-/// The command, word by word. Kubernetes 1.20 takes the containerd that Debian 12 has.
+/// The command, word by word. Kubernetes 1.20 takes the containerd that Debian 12 has; its configuration file, which
+/// comes with the package, has to be adopted.
 fn words() -> Vec<&'static str> {
-    let mut words = "hamaster init --yes --name m1 --advertise-ip 10.99.0.11 --lb-ip 10.99.0.100 --runtime containerd \
+    let mut words =
+        "hamaster init --yes --adopt --name m1 --advertise-ip 10.99.0.11 --lb-ip 10.99.0.100 --runtime containerd \
                      --election native --kubernetes-version v1.20.2"
-        .split_whitespace()
-        .collect::<Vec<_>>();
+            .split_whitespace()
+            .collect::<Vec<_>>();
     words.extend(["--ignore-preflight", IGNORED]);
     words
 }
@@ -213,8 +215,12 @@ fn a_foreign_kubelet_unit_is_a_conflict() {
     host.write("/etc/systemd/system/kubelet.service", "[Service]\nExecStart=/usr/local/bin/kubelet --mine\n", 0o644);
     host.ok(&["systemctl", "daemon-reload"]);
     let before = Before::of(&host);
-    let error = init(&host, 4);
-    assert!(error.contains("/etc/systemd/system/kubelet.service") && error.contains("hint:"), "{error}");
+    let mut words = words();
+    words.retain(|w| *w != "--adopt");
+    let error = expect(&host.run(&words), 4);
+    for path in ["/etc/systemd/system/kubelet.service", "/etc/containerd/config.toml", "--adopt"] {
+        assert!(error.contains(path), "{path} is not in: {error}");
+    }
     before.assert_unchanged(&host, "conflict");
 }
 
