@@ -14,7 +14,7 @@ set -euo pipefail
 
 readonly SUITE=bookworm
 readonly PACKAGES=(
-    systemd systemd-sysv dbus iproute2 iptables kmod procps openssl ca-certificates
+    systemd systemd-sysv dbus iproute2 iptables conntrack kmod procps openssl ca-certificates
     etcd-server etcd-client containerd runc containernetworking-plugins
 )
 # Wake up by themselves and write below /var/lib while a test compares it.

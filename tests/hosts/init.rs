@@ -9,7 +9,6 @@ use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
 use crate::tree::Tree;
 
-const ADDRESS: &str = "10.99.0.11";
 const FLANNEL_KEY: &str = "/coreos.com/network/config";
 const UNITS: [&str; 4] = ["etcd.service", "flanneld.service", "containerd.service", "kubelet.service"];
 /// Busy machines are slow; a wait that ends well ends early.
@@ -22,14 +21,18 @@ case \"$*\" in *version*) echo @VERSION@; exit 0 ;; esac
 exec sleep infinity
 ";
 
-/// What a test host lacks on purpose, and what depends on the machine below it. Everything else must be found good.
-const IGNORED: &str = "Binary-kubelet,Binary-flanneld,Swap,Cgroups,BrNetfilter,IpForward,ClockSynchronised";
+/// Findings about the disk of a test host and the machine below it. Everything else must be found good.
+const IGNORED: &str = "EtcdDataDirFilesystem,NumCPU,Mem,Swap";
 
 /// A booted host with everything that a master is made of.
 fn bare_host(lab: &Lab) -> Machine<'_> {
     let mut host = lab.machine("m1", 11);
-    for (name, version) in [("kubelet", "Kubernetes v1.20.2"), ("flanneld", "v0.22.0")] {
-        host.write(&format!("/usr/local/bin/{name}"), &STAND_IN.replace("@VERSION@", version), 0o755);
+    for (path, version) in [
+        ("/usr/local/bin/kubelet", "Kubernetes v1.20.2"),
+        ("/usr/local/bin/flanneld", "v0.22.0"),
+        ("/opt/cni/bin/flannel", "CNI flannel plugin v1.1.2"),
+    ] {
+        host.write(path, &STAND_IN.replace("@VERSION@", version), 0o755);
     }
     host.boot();
     host
@@ -43,27 +46,21 @@ fn break_etcd(host: &Machine, instead: &str) {
     host.write("/usr/bin/etcd", &script, 0o755);
 }
 
-const INIT: [&str; 15] = [
-    "hamaster",
-    "init",
-    "--name",
-    "m1",
-    "--advertise-ip",
-    ADDRESS,
-    "--lb-ip",
-    "10.99.0.100",
-    "--runtime",
-    "containerd",
-    "--election",
-    "native",
-    "--ignore-preflight",
-    IGNORED,
-    "--yes",
-];
+/// The command, word by word. Kubernetes 1.20 takes the containerd that Debian 12 has; its configuration file, which
+/// comes with the package, has to be adopted.
+fn words() -> Vec<&'static str> {
+    let mut words =
+        "hamaster init --yes --adopt --name m1 --advertise-ip 10.99.0.11 --lb-ip 10.99.0.100 --runtime containerd \
+                     --election native --kubernetes-version v1.20.2"
+            .split_whitespace()
+            .collect::<Vec<_>>();
+    words.extend(["--ignore-preflight", IGNORED]);
+    words
+}
 
 /// Runs `init` and checks its exit code.
 fn init(host: &Machine, code: i32) -> String {
-    expect(&host.run(&INIT), code)
+    expect(&host.run(&words()), code)
 }
 
 fn expect(out: &Output, code: i32) -> String {
@@ -186,12 +183,29 @@ fn reset_leaves_the_host_as_it_was() {
     let before = Before::of(&host);
     init(&host, 0);
     assert!(Tree::of(&host).has("/etc/kubernetes/pki/ca.crt"));
-    expect(&host.run(&["hamaster", "reset", "--yes"]), 0);
+    expect(&host.run(&["hamaster", "reset", "--purge", "--yes"]), 0);
     before.assert_unchanged(&host, "init and reset");
     assert!(!host.succeeds(&["pgrep", "-x", "etcd"]), "etcd still runs");
     // And it can become a master again.
     init(&host, 0);
     assert!(etcd_is_healthy(&host));
+}
+
+/// Without `--purge`, what a cluster could be revived from is moved aside and named.
+#[test]
+fn reset_keeps_the_keys_and_the_data_of_the_cluster_aside() {
+    let Some(lab) = Lab::new() else { return };
+    let host = bare_host(&lab);
+    let before = Before::of(&host);
+    init(&host, 0);
+    let ca = std::fs::read(host.path("/etc/kubernetes/pki/ca.key")).unwrap();
+    let told = expect(&host.run(&["hamaster", "reset", "--yes"]), 0);
+    let kept = told.split_whitespace().find_map(|w| w.strip_suffix("/ca.key:").or(w.strip_suffix("/ca.key")));
+    let kept = kept.unwrap_or_else(|| panic!("it says where the CA's key is: {told}")).to_owned();
+    assert_eq!(std::fs::read(host.path(&format!("{kept}/ca.key"))).unwrap(), ca);
+    assert!(host.path(&format!("{kept}/etcd/member")).is_dir(), "etcd's data is beside it");
+    Tree::of(&host).without(&kept).assert_same_as(&before.tree, "init and reset, but for what is kept");
+    assert_eq!(units(&host), before.units);
 }
 
 #[test]
@@ -201,8 +215,12 @@ fn a_foreign_kubelet_unit_is_a_conflict() {
     host.write("/etc/systemd/system/kubelet.service", "[Service]\nExecStart=/usr/local/bin/kubelet --mine\n", 0o644);
     host.ok(&["systemctl", "daemon-reload"]);
     let before = Before::of(&host);
-    let error = init(&host, 4);
-    assert!(error.contains("/etc/systemd/system/kubelet.service") && error.contains("hint:"), "{error}");
+    let mut words = words();
+    words.retain(|w| *w != "--adopt");
+    let error = expect(&host.run(&words), 4);
+    for path in ["/etc/systemd/system/kubelet.service", "/etc/containerd/config.toml", "--adopt"] {
+        assert!(error.contains(path), "{path} is not in: {error}");
+    }
     before.assert_unchanged(&host, "conflict");
 }
 
@@ -236,7 +254,7 @@ fn a_read_only_etc_is_reported_and_nothing_is_written() {
     host.ok(&["mount", "--bind", "/etc", "/etc"]);
     host.ok(&["mount", "-o", "remount,ro,bind", "/etc"]);
     let before = Before::of(&host);
-    let out = host.run(&INIT);
+    let out = host.run(&words());
     assert!(matches!(out.status.code(), Some(1 | 3)), "{}: {}", out.status, said(&out));
     assert!(said(&out).contains("/etc") && said(&out).to_lowercase().contains("read-only"), "{}", said(&out));
     before.assert_unchanged(&host, "a read-only /etc");
@@ -257,7 +275,7 @@ fn a_full_disk_in_the_middle_of_a_write_is_reported_and_taken_back() {
 
 /// `init` that waits for an etcd which never becomes ready.
 fn waiting_init(host: &Machine) -> Child {
-    let mut child = host.spawn(&INIT);
+    let mut child = host.spawn(&words());
     let waits = || property(host, "etcd.service", "ActiveState") == "activating";
     within(PATIENCE, "init waits for etcd", || waits() || child.try_wait().unwrap().is_some());
     if child.try_wait().unwrap().is_some() {
