@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hamaster::render::{self, EtcdStart, Input, Templates};
+use hamaster::render::{self, EtcdStart, Input};
 use hamaster::spec::*;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::samples::{Set, exec, run, spec, this};
+use crate::samples::{Set, exec, run, spec, templates, this};
 
 /// Strings that some reader takes for something else.
 const CHOSEN: &[&str] = &[
@@ -40,8 +40,7 @@ fn rendered(spec: &ClusterSpec, token: &str) -> Set {
     let (this, mut tools) = (this(spec), render::assumed_tools(spec));
     tools.resolv_conf = Some(spec.name.clone().into());
     let etcd = EtcdStart { sealed: false, token };
-    let input = Input { spec, this: &this, tools: &tools, etcd, external_ca: false };
-    Set { files: render::files(&input, &Templates::embedded().unwrap()).unwrap(), units: render::units(&input) }
+    Set::render(&Input { spec, this: &this, tools: &tools, etcd, external_ca: false })
 }
 
 fn yaml(text: &str) -> Value {
@@ -84,7 +83,7 @@ proptest! {
         let mut spec = spec(34);
         spec.masters[0].name = s.clone();
         let word = !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:[]/*-".contains(&b));
-        match render::load_balancer(&spec, &Templates::embedded().unwrap()) {
+        match render::load_balancer(&spec, templates()) {
             Ok(files) => {
                 prop_assert!(word, "{s:?} was written");
                 let haproxy = String::from_utf8(files[0].1.clone()).unwrap();
@@ -114,13 +113,15 @@ fn other_parsers_agree() {
         assert!(ok, "{err}");
     }
 
-    for s in CHOSEN {
-        let path = dir.path().join("pod.yaml");
-        std::fs::write(&path, rendered(&hostile(s, 34), s).text("kube-apiserver.yaml")).unwrap();
-        let args = ["label", "--local", "-f", path.to_str().unwrap(), "a=b", "-o", "json"];
-        let Some((ok, out, err)) = run("kubectl", &args, dir.path()) else { return };
-        assert!(ok, "{s:?}: {err}");
-        let pod: Value = serde_json::from_str(&out).unwrap();
+    let pods: Vec<_> =
+        CHOSEN.iter().map(|s| rendered(&hostile(s, 34), s).text("kube-apiserver.yaml").to_owned()).collect();
+    std::fs::write(dir.path().join("pods.yaml"), pods.join("---\n")).unwrap();
+    let args = ["label", "--local", "-f", "pods.yaml", "a=b", "-o", "json"];
+    let Some((ok, out, err)) = run("kubectl", &args, dir.path()) else { return };
+    assert!(ok, "{err}");
+    let pods: Vec<Value> = serde_json::Deserializer::from_str(&out).into_iter().map(Result::unwrap).collect();
+    assert_eq!(pods.len(), CHOSEN.len());
+    for (pod, s) in pods.iter().zip(CHOSEN) {
         let command = pod["spec"]["containers"][0]["command"].as_array().unwrap();
         assert_eq!(command.last().unwrap().as_str().unwrap(), format!("--audit-log-format={s}"));
     }

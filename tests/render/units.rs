@@ -124,12 +124,11 @@ fn etcds_data_is_reachable_and_its_directory_made_only_where_systemd_can() {
 fn a_sealed_member_says_existing_and_changes_nothing_else() {
     let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
     let this = this(&spec);
-    let templates = render::Templates::embedded().unwrap();
     let files = |sealed| {
         let etcd = render::EtcdStart { sealed, token: "t" };
-        render::files(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }, &templates)
+        Set::render(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }).files
     };
-    for (fresh, sealed) in files(false).unwrap().into_iter().zip(files(true).unwrap()) {
+    for (fresh, sealed) in files(false).into_iter().zip(files(true)) {
         let fresh = String::from_utf8(fresh.bytes).unwrap();
         assert_eq!(fresh.replace("state=new", "state=existing"), String::from_utf8(sealed.bytes).unwrap());
     }
