@@ -139,8 +139,12 @@ fn podmaster_as_a_pod_replaces_its_units() {
     spec.election.run_as = ElectionRunAs::StaticPod;
     let set = Set::of(&spec);
     let pod = decode(set.text("manifests/podmaster.yaml"));
-    let writable: Vec<_> =
-        pod.spec.containers[0].volume_mounts.iter().filter(|m| m.read_only != Some(true)).map(|m| &m.mount_path).collect();
+    let writable: Vec<_> = pod.spec.containers[0]
+        .volume_mounts
+        .iter()
+        .filter(|m| m.read_only != Some(true))
+        .map(|m| &m.mount_path)
+        .collect();
     assert_eq!(writable, [Path::new("/etc/kubernetes/manifests")]);
     assert!(set.find("hamaster-elect.service").is_none());
     assert!(set.units.iter().all(|u| u.name != "hamaster-elect.service"));
@@ -164,7 +168,9 @@ fn a_lab_master_stays_on_its_own_addresses_and_below_its_prefix() {
     assert_eq!(set.flag("etcd", "data-dir").unwrap(), "/tmp/lab/m1/var/lib/etcd");
     let stray = |f: &&hamaster::state::desired::ManagedFile| {
         let text = String::from_utf8_lossy(&f.bytes).replace("/tmp/lab/m1/", "@");
-        ["/etc/kubernetes", "/etc/etcd", "/etc/hamaster", "/var/lib/kubelet", "/var/lib/etcd"].iter().any(|p| text.contains(p))
+        ["/etc/kubernetes", "/etc/etcd", "/etc/hamaster", "/var/lib/kubelet", "/var/lib/etcd"]
+            .iter()
+            .any(|p| text.contains(p))
     };
     let stray: Vec<_> = set.files.iter().filter(stray).map(|f| &f.path).collect();
     assert!(stray.is_empty(), "these name a host path: {stray:?}");

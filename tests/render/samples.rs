@@ -47,11 +47,7 @@ pub fn spec(minor: u32) -> ClusterSpec {
             version: None,
         },
         runtime: Runtime::Docker,
-        network: NetworkSpec {
-            plugin: NetworkPlugin::Flannel,
-            backend: FlannelBackend::Vxlan,
-            path: NetworkPath::Cni,
-        },
+        network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
         election: ElectionSpec {
             mode: ElectionMode::Podmaster,
             lease_duration: Duration::from_secs(10),

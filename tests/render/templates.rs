@@ -85,7 +85,8 @@ fn etcd_unit(templates: &Templates) -> Result<String, String> {
 
 #[test]
 fn an_override_takes_the_place_of_its_template() {
-    let templates = with("systemd/etcd.service.hbs", "[Service]\nExecStart={{#each argv}}{{this}} {{/each}}\n").unwrap();
+    let templates =
+        with("systemd/etcd.service.hbs", "[Service]\nExecStart={{#each argv}}{{this}} {{/each}}\n").unwrap();
     let unit = etcd_unit(&templates).unwrap();
     assert!(unit.starts_with("[Service]\nExecStart=/usr/bin/etcd --name=m1 "), "{unit}");
     assert!(unit.contains("--initial-cluster-state=existing"));
@@ -107,8 +108,13 @@ fn a_bad_override_is_refused_with_the_way_out() {
 
 #[test]
 fn a_misspelt_name_is_an_error_wherever_it_stands() {
-    for text in ["{{argw}}", "{{#if argw}}x{{/if}}", "{{#unless argw}}x{{/unless}}", "{{#each argw}}x{{/each}}", "{{value argw}}"]
-    {
+    for text in [
+        "{{argw}}",
+        "{{#if argw}}x{{/if}}",
+        "{{#unless argw}}x{{/unless}}",
+        "{{#each argw}}x{{/each}}",
+        "{{value argw}}",
+    ] {
         let err = etcd_unit(&with("systemd/etcd.service.hbs", text).unwrap()).expect_err(text);
         assert!(err.contains("systemd/etcd.service.hbs"), "{text}: {err}");
     }
