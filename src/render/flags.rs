@@ -116,7 +116,7 @@ pub(super) fn apiserver(i: &Input) -> Flags {
     if spec.auth.static_tokens {
         f.file("token-auth-file", i.pki("known_tokens.csv"));
     }
-    if spec.auth.basic_auth == BasicAuth::Auto && minor <= 18 {
+    if spec.auth.basic_auth == BasicAuth::Auto && spec.kubernetes.version.accepts_basic_auth() {
         f.file("basic-auth-file", i.pki("basic_auth.csv"));
     }
     f.put("enable-admission-plugins", admission_plugins(i));

@@ -17,7 +17,6 @@ mod runtime;
 pub mod templates;
 mod tools;
 mod units;
-mod version_gate;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -120,7 +119,7 @@ impl Rendered<'_> {
 
 impl Input<'_> {
     fn minor(&self) -> u32 {
-        version_gate::known_minor(&self.spec.kubernetes.version)
+        self.spec.kubernetes.version.render_minor()
     }
 
     fn cis(&self) -> bool {

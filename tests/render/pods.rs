@@ -74,7 +74,7 @@ fn is_label(s: &str) -> bool {
 
 #[test]
 fn every_manifest_is_a_pod_that_mounts_exactly_what_its_flags_name() {
-    for minor in 16..=37 {
+    for minor in [16, 18, 20, 23, 24, 28, 31, 32, 34, 37] {
         for (name, spec) in variants(minor) {
             let set = Set::of(&spec);
             let manifests: Vec<_> = set.files.iter().filter(|f| is_manifest(&f.path)).collect();
@@ -196,9 +196,7 @@ fn an_external_ca_never_signs_here() {
     let (this, tools) = (this(&spec), hamaster::render::assumed_tools(&spec));
     let etcd = hamaster::render::EtcdStart { sealed: true, token: "t" };
     let input = hamaster::render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: true };
-    let templates = hamaster::render::Templates::embedded().unwrap();
-    let files = hamaster::render::files(&input, &templates).unwrap();
-    assert!(files.iter().all(|f| !String::from_utf8_lossy(&f.bytes).contains("ca.key")));
+    assert!(Set::render(&input).files.iter().all(|f| !String::from_utf8_lossy(&f.bytes).contains("ca.key")));
 }
 
 /// kubectl decodes into the real types and drops what it does not know: a field that is gone was misspelt.
@@ -211,11 +209,8 @@ fn kubectl_keeps_every_field() {
         for file in Set::of(&spec).files.iter().filter(|f| is_manifest(&f.path)) {
             let path = dir.path().join(format!("{n}-{}", file.path.file_name().unwrap().to_str().unwrap()));
             std::fs::write(&path, &file.bytes).unwrap();
-            let args = ["label", "--local", "-f", path.to_str().unwrap(), "a=b", "-o", "json"];
-            let Some((ok, _, err)) = run("kubectl", &args, dir.path()) else { return };
-            assert!(ok, "{err}");
             let args = ["set", "env", "--local", "-f", path.to_str().unwrap(), "A=b", "-o", "json"];
-            let (ok, out, err) = run("kubectl", &args, dir.path()).unwrap();
+            let Some((ok, out, err)) = run("kubectl", &args, dir.path()) else { return };
             assert!(ok, "{err}");
             let ours: serde_json::Value = serde_yaml::from_str(std::str::from_utf8(&file.bytes).unwrap()).unwrap();
             let theirs: serde_json::Value = serde_json::from_str(&out).unwrap();
