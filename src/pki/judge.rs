@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer as _;
 
 use crate::pki::{IssueReason, inspect};
@@ -61,6 +62,14 @@ pub fn ca(want: &CaSpec, paths: &Paths, now: OffsetDateTime) -> Verdict {
             format!("{cert} has a key of type {}", fact.algorithm),
             "use a CA with an ECDSA P-256, P-384 or RSA key".into(),
         );
+    }
+    if is_damaged(&fact.der) {
+        return broken(format!("{cert} is damaged: its own signature does not fit it"), restore());
+    }
+    if let Err(why) = inspect::repeatable_subject(&fact.der) {
+        let hint =
+            "use a CA whose subject has each attribute once, or sign requests elsewhere: keep its key off this host";
+        return broken(format!("{cert} cannot sign here: {why}"), hint.into());
     }
     if fact.not_before > now {
         return broken(
@@ -153,7 +162,18 @@ pub fn signed_by(der: &[u8], issuer: &CertFact) -> bool {
     let (Ok((_, cert)), Ok((_, ca))) = (X509Certificate::from_der(der), X509Certificate::from_der(&issuer.der)) else {
         return false;
     };
-    cert.issuer().as_raw() == ca.subject().as_raw() && cert.verify_signature(Some(ca.public_key())).is_ok()
+    // What is outside the signed part must be as strict as the clients that will read it: Go compares the algorithms and
+    // refuses padding bits, x509-parser does neither.
+    let sound = cert.signature_algorithm == cert.tbs_certificate.signature && cert.signature_value.unused_bits == 0;
+    let named = cert.issuer().as_raw() == ca.subject().as_raw();
+    sound && named && cert.verify_signature(Some(ca.public_key())).is_ok()
+}
+
+/// A self-signed certificate that was changed after it was signed. Nobody else checks: a root is trusted as it is.
+fn is_damaged(der: &[u8]) -> bool {
+    let Ok((_, cert)) = X509Certificate::from_der(der) else { return true };
+    cert.issuer().as_raw() == cert.subject().as_raw()
+        && matches!(cert.verify_signature(None), Err(X509Error::SignatureVerificationError))
 }
 
 /// Past `fraction` of its life.
