@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
@@ -57,11 +58,13 @@ pub fn ca(want: &CaSpec, paths: &Paths, now: OffsetDateTime) -> Verdict {
     if !fact.is_ca {
         return broken(format!("{cert} ({}) may not sign certificates: it is no CA", fact.common_name), restore());
     }
-    if !matches!(fact.algorithm.as_str(), "ecdsa-p256" | "ecdsa-p384") && !fact.algorithm.starts_with("rsa-") {
-        return broken(
-            format!("{cert} has a key of type {}", fact.algorithm),
-            "use a CA with an ECDSA P-256, P-384 or RSA key".into(),
-        );
+    let usable = match fact.algorithm.strip_prefix("rsa-") {
+        Some(bits) => bits.parse().is_ok_and(|bits: u32| bits >= 2048),
+        None => matches!(fact.algorithm.as_str(), "ecdsa-p256" | "ecdsa-p384"),
+    };
+    if !usable {
+        let hint = "use a CA with an ECDSA P-256, P-384 or RSA key of 2048 bits or more";
+        return broken(format!("{cert} has a key of type {}", fact.algorithm), hint.into());
     }
     if is_damaged(&fact.der) {
         return broken(format!("{cert} is damaged: its own signature does not fit it"), restore());
@@ -162,9 +165,8 @@ pub fn signed_by(der: &[u8], issuer: &CertFact) -> bool {
     let (Ok((_, cert)), Ok((_, ca))) = (X509Certificate::from_der(der), X509Certificate::from_der(&issuer.der)) else {
         return false;
     };
-    // What is outside the signed part must be as strict as the clients that will read it: Go compares the algorithms and
-    // refuses padding bits, x509-parser does neither.
-    let sound = cert.signature_algorithm == cert.tbs_certificate.signature && cert.signature_value.unused_bits == 0;
+    // x509-parser is lenient outside the signed part; webpki is as strict as the clients that will read it.
+    let sound = ParsedCertificate::try_from(&der.into()).is_ok();
     let named = cert.issuer().as_raw() == ca.subject().as_raw();
     sound && named && cert.verify_signature(Some(ca.public_key())).is_ok()
 }
