@@ -84,6 +84,9 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
 }
 
 /// Runs something that sends events, showing them.
+///
+/// # Errors
+/// Those of `work`.
 pub fn go<T>(ui: &Ui, work: impl FnOnce(apply::event::Sink<'_>) -> Result<T>) -> Result<T> {
     let mut progress = Progress::new(*ui);
     work(&mut |event| progress.show(event))

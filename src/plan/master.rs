@@ -250,10 +250,9 @@ impl Planner<'_> {
 
     fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
         for (path, mode, owner) in wanted {
-            if let Some(fact) = self.observed.at(path) {
-                if self.ours(path) && !self.right(fact, mode, owner) {
-                    self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
-                }
+            let wrong = self.observed.at(path).is_some_and(|fact| !self.right(fact, mode, owner));
+            if wrong && self.ours(path) {
+                self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
             }
         }
     }
