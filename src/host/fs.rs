@@ -152,6 +152,7 @@ impl Root {
             Errno::ACCESS | Errno::PERM => ("permission denied", format!("ls -ld {dir}; lsattr -d {dir}; id")),
             Errno::NOENT => ("its directory is not there", format!("ls -ld {dir}")),
             Errno::NOTDIR => ("a file is where a directory should be", format!("ls -ld {dir}")),
+            Errno::INVAL => ("a path must be absolute and without `..`", format!("realpath {}", path.display())),
             Errno::LOOP => ("too many symlinks", format!("namei -l {}", path.display())),
             Errno::NXIO | Errno::ISDIR => ("it is not a regular file", format!("ls -ld {}", path.display())),
             Errno::NOTEMPTY => ("it is not empty", format!("ls -la {}", path.display())),

@@ -5,15 +5,20 @@
 
 pub mod clock;
 pub mod command;
+pub mod facts;
 pub mod fault;
 mod fs;
+pub mod http;
 mod lock;
 pub mod observe;
+pub mod operator;
 pub mod processes;
 mod resolve;
+mod retire;
 pub mod supervisor;
 pub mod systemd;
 mod undo;
+mod units;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,8 +30,9 @@ use crate::host::fs::Ids;
 pub use crate::host::lock::Lock;
 use crate::host::resolve::Root;
 use crate::host::undo::{Change, Journal};
+pub use crate::host::units::{NoUnits, Units};
 use crate::state::Owner;
-use crate::state::observed::{PathKind, UnitFact};
+use crate::state::observed::PathKind;
 
 /// What is at a path, without a look inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,89 +370,4 @@ fn passwd_entry(passwd: &[u8], user: &str) -> Option<Ids> {
         (fields.next() == Some(user)).then_some(())?;
         Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
     })
-}
-
-/// What runs units: systemd on a host, a supervisor of plain processes in a lab, nothing below `--root`.
-pub trait Units {
-    /// Whether units run here at all.
-    fn starts_units(&self) -> bool {
-        true
-    }
-
-    /// Reads unit files again (`daemon-reload`).
-    ///
-    /// # Errors
-    /// When the service manager cannot be reached.
-    fn reload(&self) -> Result<()>;
-
-    /// The state of `unit`; a unit nobody knows is a default [`UnitFact`].
-    ///
-    /// # Errors
-    /// When the service manager cannot be reached.
-    fn state(&self, unit: &str) -> Result<UnitFact>;
-
-    /// Enables or disables start at boot. Does nothing when it is so already.
-    ///
-    /// # Errors
-    /// When the service manager refuses.
-    fn enable(&self, unit: &str, on: bool) -> Result<()>;
-
-    /// Starts `unit` without waiting for it to be ready (`--no-block`): readiness is polled by the caller.
-    ///
-    /// # Errors
-    /// When the service manager refuses.
-    fn start(&self, unit: &str) -> Result<()>;
-
-    /// Restarts `unit`, or starts it, without waiting for it to be ready.
-    ///
-    /// # Errors
-    /// When the service manager refuses.
-    fn restart(&self, unit: &str) -> Result<()>;
-
-    /// Stops `unit` and waits until it is down.
-    ///
-    /// # Errors
-    /// When it does not stop.
-    fn stop(&self, unit: &str) -> Result<()>;
-
-    /// The last `lines` log lines of `unit`, oldest first; empty when there are none.
-    fn logs(&self, unit: &str, lines: usize) -> Vec<String>;
-}
-
-/// Below `--root` nothing runs: every unit is unknown and nothing is started, enabled or stopped.
-#[derive(Debug, Clone, Copy)]
-pub struct NoUnits;
-
-impl Units for NoUnits {
-    fn starts_units(&self) -> bool {
-        false
-    }
-
-    fn reload(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn state(&self, _: &str) -> Result<UnitFact> {
-        Ok(UnitFact::default())
-    }
-
-    fn enable(&self, _: &str, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn start(&self, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    fn restart(&self, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    fn stop(&self, _: &str) -> Result<()> {
-        Ok(())
-    }
-
-    fn logs(&self, _: &str, _: usize) -> Vec<String> {
-        vec![]
-    }
 }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::pki::inspect;
 use crate::state::Digest;
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind, Record};
 
@@ -54,7 +55,7 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
 /// shown in diffs. Its mode says nothing: a key that somebody made world-readable is a secret all the same.
 fn content(path: &Path, bytes: &[u8]) -> ContentFact {
     if is_credential(path) || [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark)) {
-        return inspect(path, bytes);
+        return inspect::content(path, bytes);
     }
     if bytes.len() <= MAX_PUBLIC { ContentFact::Public(bytes.to_owned()) } else { ContentFact::Opaque }
 }
@@ -73,13 +74,11 @@ fn contains(bytes: &[u8], mark: &[u8]) -> bool {
     bytes.windows(mark.len()).any(|w| w == mark)
 }
 
-/// Lead: `crate::pki::inspect::content(path, bytes)` once that branch is in.
-fn inspect(_path: &Path, _bytes: &[u8]) -> ContentFact {
-    ContentFact::Opaque
-}
-
 /// The record of what we own; nothing is owned where there is none yet.
-fn record(host: &Host, path: &Path) -> Result<Record> {
+///
+/// # Errors
+/// When it is there and does not read.
+pub fn record(host: &Host, path: &Path) -> Result<Record> {
     let Some(bytes) = host.read(path)? else { return Ok(Record::default()) };
     serde_json::from_slice(&bytes).map_err(|e| {
         let path = host.shown(path);

@@ -55,7 +55,11 @@ impl Root {
     }
 
     /// Where `path` is. Symlinks on the way are followed, one at its end only if `follow`; the last name need not exist.
+    /// `INVAL` for a path that is relative or has `..` in it: `a/../b` has no one meaning where symlinks are.
     pub(super) fn place(&self, path: &Path, follow: bool) -> Result<Place, Errno> {
+        if path.is_relative() || path.components().any(|c| c == Component::ParentDir) {
+            return Err(Errno::INVAL);
+        }
         let mut dirs: Vec<OwnedFd> = vec![];
         let mut names = names(path);
         let mut links = 0;

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderErrorReason};
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy, Output, RenderContext, RenderErrorReason, Renderable,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -167,6 +169,8 @@ fn registry(syntax: Syntax) -> Handlebars<'static> {
         write_value(syntax, h, out)
     };
     registry.register_helper("value", Box::new(value));
+    registry.register_helper("if", Box::new(StrictIf { when: true }));
+    registry.register_helper("unless", Box::new(StrictIf { when: false }));
     registry
 }
 
@@ -181,6 +185,29 @@ fn write_value(syntax: Syntax, h: &Helper, out: &mut dyn Output) -> HelperResult
     };
     out.write(&text)?;
     Ok(())
+}
+
+/// `{{#if x}}`, as strict as everything else: handlebars' own takes a misspelt name for false.
+struct StrictIf {
+    when: bool,
+}
+
+impl HelperDef for StrictIf {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        render: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let param = h.param(0).ok_or(RenderErrorReason::ParamNotFoundForIndex("if", 0))?;
+        if param.is_value_missing() {
+            return Err(RenderErrorReason::MissingVariable(param.relative_path().cloned()).into());
+        }
+        let branch = if param.value().is_truthy(false) == self.when { h.template() } else { h.inverse() };
+        branch.map_or(Ok(()), |template| template.render(registry, context, render, out))
+    }
 }
 
 fn compile(registry: &mut Handlebars, name: &str, text: &str) -> Option<Problem> {

@@ -266,7 +266,7 @@ pub fn to_yaml(spec: &ClusterSpec) -> String {
         "masters": masters,
         "templates": spec.templates,
     });
-    // Block scalars cannot carry every string; quotes can.
+    // One value, one line, whatever its length: it stays greppable and its quoting is the same everywhere.
     let options = serde_yaml::ser_options! { prefer_block_scalars: false };
     // JSON is YAML: should the writer ever refuse a value, what is written still reads back.
     serde_yaml::to_string_with_options(&wire, options).unwrap_or_else(|_| wire.to_string())

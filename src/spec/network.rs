@@ -121,21 +121,16 @@ const PROPOSALS: [&str; 8] = [
 /// Every overlap that breaks the cluster: ranges and addresses of the spec among themselves, and, with the networks of
 /// a host, those the host already uses. [`Problem::at`] is the key in `cluster.yaml`, e.g. `kubernetes.podCIDR`.
 pub fn overlaps(spec: &ClusterSpec, host: &[HostNetwork]) -> Vec<Problem> {
-    let mut taken: Vec<(String, Cidr)> =
-        host.iter().filter(|n| n.cidr.prefix > 0).map(|n| (format!("{} of this host", n.name), n.cidr)).collect();
-    if !host.is_empty() && docker_will_bridge(spec, host) {
-        taken.push(("docker's default bridge".to_owned(), DOCKER0));
-    }
-
     let ranges = ranges(spec);
     let mut problems = within(spec, &ranges);
+    // A default route covers everything and takes nothing.
+    let mut taken: Vec<HostNetwork> = host.iter().filter(|n| n.cidr.prefix > 0).cloned().collect();
+    if !host.is_empty() && docker_will_bridge(spec, host) {
+        taken.push(HostNetwork { name: "docker's default bridge".to_owned(), cidr: DOCKER0 });
+    }
     for range in &ranges {
-        for ((name, cidr), network) in
-            taken.iter().zip(host.iter().filter(|n| n.cidr.prefix > 0).map(Some).chain([None]))
-        {
-            if range.cidr.overlaps(cidr) && !network.is_some_and(|n| is_ours(spec, range, n)) {
-                problems.push(range.clash(format!("{name}, {cidr}"), &ranges, &taken));
-            }
+        for network in taken.iter().filter(|n| range.cidr.overlaps(&n.cidr) && !is_ours(spec, range, n)) {
+            problems.push(range.clash(format!("{}, {} on this host", network.name, network.cidr), &ranges, &taken));
         }
     }
     problems
@@ -156,9 +151,9 @@ fn ranges(spec: &ClusterSpec) -> [Range; 2] {
 }
 
 impl Range {
-    fn clash(&self, with: String, ranges: &[Range], taken: &[(String, Cidr)]) -> Problem {
+    fn clash(&self, with: String, ranges: &[Range], taken: &[HostNetwork]) -> Problem {
         let free = |c: &Cidr| {
-            !taken.iter().any(|(_, t)| t.overlaps(c))
+            !taken.iter().any(|n| n.cidr.overlaps(c))
                 && !ranges.iter().any(|r| r.cidr.overlaps(c))
                 && !DOCKER0.overlaps(c)
         };

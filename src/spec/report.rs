@@ -290,10 +290,7 @@ fn duplicates(report: &mut Report<'_>, entries: &[(Key, Node)]) {
 }
 
 /// Refuses an item that was listed before.
-pub(super) fn unique<T: PartialEq + Display>(seen: &mut Vec<T>, item: T, what: &str) -> Result<T, Mistake>
-where
-    T: Clone,
-{
+pub(super) fn unique<T: Clone + PartialEq + Display>(seen: &mut Vec<T>, item: T, what: &str) -> Result<T, Mistake> {
     if seen.contains(&item) {
         return Err(Mistake::new(format!("{what} `{item}` is listed twice")).hint("keep one of them"));
     }

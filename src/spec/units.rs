@@ -49,7 +49,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn show(n: u64, units: &[(&str, u64)], zero: &str) -> String {
-    match units.iter().find(|(_, scale)| n >= *scale && n % scale == 0) {
+    match units.iter().find(|(_, scale)| n >= *scale && n.is_multiple_of(*scale)) {
         Some((name, scale)) => format!("{}{name}", n / scale),
         None => format!("0{zero}"),
     }

@@ -87,9 +87,10 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, (Place, Mistake)> {
         self.parser.next_event().transpose().map_err(|e| {
             let place = Place::from(e.marker());
-            let mistake = Mistake::new(format!("not valid YAML: {}", e.info()));
+            let said = e.info();
+            let mistake = Mistake::new(format!("not valid YAML: {said}"));
             let line = self.text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-            let tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+            let tab = said.contains("tab") || line.trim_start_matches(' ').starts_with('\t');
             (place, if tab { mistake.hint("indent with spaces: YAML takes no tabs") } else { mistake })
         })
     }
