@@ -52,14 +52,17 @@ impl Lab {
     /// Writes a unit whose process runs `script`.
     fn unit(&self, name: &str, script: &str, settings: &str) {
         let script = self.script(&self.dir.path().join(format!("{name}.sh")), script);
-        let text = format!("[Service]\nExecStart={}\n{settings}\n", script.display());
+        let text = format!("[Service]\nExecStart=/bin/sh {}\n{settings}\n", script.display());
         fs::write(self.home.layout().unit(name), text).unwrap();
     }
 
     fn script(&self, path: &Path, body: &str) -> PathBuf {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Renamed into place: a script that is being started cannot be written to.
+        let new = path.with_extension("new");
+        fs::write(&new, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, path).unwrap();
         path.to_owned()
     }
 
@@ -250,7 +253,7 @@ fn a_changed_unit_file_waits_for_a_reload() {
     lab.log_says("one", "first");
     fs::create_dir(lab.home.layout().unit("one.service.d")).unwrap();
     let other = lab.script(&lab.dir.path().join("other.sh"), "echo second $SECOND; exec sleep 1000");
-    let text = format!("[Service]\nEnvironment=\"SECOND=a b\"\nExecStart=\nExecStart={}\n", other.display());
+    let text = format!("[Service]\nEnvironment=\"SECOND=a b\"\nExecStart=\nExecStart=/bin/sh {}\n", other.display());
     fs::write(lab.home.layout().unit("one.service.d/10-other.conf"), text).unwrap();
     assert!(lab.units.state("one.service").unwrap().needs_reload);
     lab.units.restart("one.service").unwrap();
@@ -434,7 +437,7 @@ fn nothing_outlives_a_killed_supervisor_and_the_next_one_heals() {
 fn an_orphan_is_ended_by_the_next_supervisor_and_nobody_else_is() {
     let lab = Lab::at_rest();
     let sleeper = || Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-    let (mut orphan, mut stranger) = (sleeper(), sleeper());
+    let (orphan, mut stranger) = (sleeper(), sleeper());
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     // The stranger has the number of one that ran earlier, not its start time.
     let pids = serde_json::json!({ "boot": boot.trim(), "processes": [
@@ -447,7 +450,9 @@ fn an_orphan_is_ended_by_the_next_supervisor_and_nobody_else_is() {
     assert!(!runs(orphan.id()), "ended before the supervisor answers");
     assert!(runs(stranger.id()));
     stranger.kill().unwrap();
-    (orphan.wait().unwrap(), stranger.wait().unwrap());
+    for mut child in [orphan, stranger] {
+        child.wait().unwrap();
+    }
 }
 
 #[test]
