@@ -104,7 +104,8 @@ fn checks(
     let observed = master.observe(host)?;
     let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
     let ignored = &args.ignore_preflight;
-    for finding in findings.iter().filter(|f| f.severity == preflight::Severity::Warning || ignored.contains(&f.id)) {
+    let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
+    for finding in findings.iter().filter(shown) {
         ui.warn(&format!("{}: {}", finding.id, finding.message));
         if ui.verbose {
             ui.say(&format!("  {} {}", ui.paint(Tone::Dim, "hint:"), finding.hint));
