@@ -34,21 +34,21 @@ pub enum CertsCommand {
 /// `hamaster certs generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
     /// Where to: copy it onto a host with `tar -C DIR -c . | ssh HOST tar -C / -x`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// `hamaster certs check` and `verify`
 #[derive(Debug, Args)]
 pub struct BundleArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
     /// A bundle of ours or of kubeadm, or a root that holds one [default: this host]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// Runs one of them.

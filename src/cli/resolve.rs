@@ -138,12 +138,15 @@ fn node(
             name.to_owned()
         }
         (None, None) => {
-            origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            if !facts.hostname.is_empty() {
+                origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            }
             facts.hostname.clone()
         }
     };
     if let Err(mistake) = address::node_name(&name) {
-        problems.push(Problem { at: "--name".into(), message: mistake.message, hint: mistake.hint });
+        let hint = mistake.hint.or_else(|| Some("--name NAME".into()));
+        problems.push(Problem { at: "--name".into(), message: mistake.message, hint });
     }
     let known = spec.masters.iter().find(|m| m.name == name).map(|m| m.ip);
     let ip = match (&args.advertise_ip, known, facts.default_ip) {
