@@ -57,15 +57,16 @@ pub struct BundleArgs {
 /// A configuration mistake or an unreadable bundle.
 pub fn run(command: &CertsCommand, global: &Global, ui: &Ui) -> Result<ExitCode> {
     match command {
-        CertsCommand::Generate(args) => generate(args, ui).map(|()| ExitCode::SUCCESS),
+        CertsCommand::Generate(args) => {
+            resolve::in_out_dir(&args.out, |out| generate(args, out, ui)).map(|()| ExitCode::SUCCESS)
+        }
         CertsCommand::Check(args) => look(args, global, ui, false),
         CertsCommand::Verify(args) => look(args, global, ui, true),
     }
 }
 
-fn generate(args: &GenerateArgs, ui: &Ui) -> Result<()> {
-    let out = resolve::out_dir(&args.out)?;
-    let Resolved { mut host, master, origins, .. } = resolve::master_at(&args.spec, Some(&out))?;
+fn generate(args: &GenerateArgs, out: &Path, ui: &Ui) -> Result<()> {
+    let Resolved { mut host, master, origins, .. } = resolve::master_at(&args.spec, Some(out))?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
     for origin in &origins {

@@ -175,6 +175,6 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
             ui.out(&String::from_utf8_lossy(&text));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man { out } => report::man(Cli::command(), &out, ui).map(done),
+        Command::Man { out } => { resolve::in_out_dir(&out, |out| report::man(Cli::command(), out, ui)) }.map(done),
     }
 }

@@ -55,23 +55,25 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let given = Given { sealed: false, token: "known-once-the-etcd-ca-exists".to_owned(), external_ca: false };
     let desired = compose::desired(&spec, &this, &tools, &templates, &given)?;
     let balancer = crate::render::load_balancer(&spec, &templates)?;
-    let out = resolve::out_dir(&args.out)?;
-    let mut host = Host::new(&out, Box::new(NoUnits))?;
     let mut written = vec![];
     for file in &desired.files {
         let bytes = planner::final_bytes(file, &desired, &Observed::default());
         written.push((file.path.clone(), bytes, file.mode));
     }
     written.extend(balancer.into_iter().map(|(path, bytes)| (Path::new("/loadbalancer").join(path), bytes, 0o644)));
-    for (path, bytes, mode) in &written {
-        if let Some(parent) = path.parent() {
-            host.ensure_dir(parent, 0o755, Owner::Root)?;
+    resolve::in_out_dir(&args.out, |out| {
+        let mut host = Host::new(out, Box::new(NoUnits))?;
+        for (path, bytes, mode) in &written {
+            if let Some(parent) = path.parent() {
+                host.ensure_dir(parent, 0o755, Owner::Root)?;
+            }
+            host.write(path, bytes, *mode, Owner::Root)?;
         }
-        host.write(path, bytes, *mode, Owner::Root)?;
-    }
+        Ok(())
+    })?;
     if ui.format == Format::Json {
         let files: Vec<String> = written.iter().map(|(p, ..)| p.display().to_string()).collect();
-        ui.json("render", &json!({ "node": this.node.name, "out": out, "files": files }));
+        ui.json("render", &json!({ "node": this.node.name, "out": args.out, "files": files }));
     } else {
         for (path, ..) in &written {
             ui.out(&format!("{}{}\n", args.out.display(), path.display()));
@@ -113,7 +115,7 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
     let mut units = vec![];
     for unit in &desired.units {
         let fact = observed.units.get(&unit.name).cloned().unwrap_or_default();
-        let wanted = unit.run && observed.record.units.contains_key(&unit.name);
+        let wanted = host.starts_units() && unit.run && observed.record.units.contains_key(&unit.name);
         healthy &= !wanted || fact.active;
         let state = if fact.active {
             "active"
@@ -242,9 +244,8 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
 /// # Errors
 /// When the directory cannot be written.
 pub fn man(command: clap::Command, out: &Path, ui: &Ui) -> Result<()> {
-    let out = resolve::out_dir(out)?;
-    let mut host = Host::new(&out, Box::new(NoUnits))?;
-    let mut todo = vec![("hamaster".to_owned(), command)];
+    let mut host = Host::new(out, Box::new(NoUnits))?;
+    let (mut todo, mut pages) = (vec![("hamaster".to_owned(), command)], vec![]);
     while let Some((name, command)) = todo.pop() {
         let mut page = vec![];
         let titled = command.clone().name(name.clone().leak() as &'static str);
@@ -253,9 +254,14 @@ pub fn man(command: clap::Command, out: &Path, ui: &Ui) -> Result<()> {
             .map_err(|e| Error::apply(format!("cannot render the man page of {name}")).cause(e))?;
         let path = PathBuf::from(format!("/{name}.1"));
         host.write(&path, &page, 0o644, Owner::Root)?;
-        ui.out(&format!("{}\n", out.join(format!("{name}.1")).display()));
+        pages.push(out.join(format!("{name}.1")));
         let children = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
         todo.extend(children.map(|c| (format!("{name}-{}", c.get_name()), c.clone())));
+    }
+    pages.sort();
+    match ui.format {
+        Format::Json => ui.json("man", &json!({ "files": pages })),
+        Format::Text => pages.iter().for_each(|page| ui.out(&format!("{}\n", page.display()))),
     }
     Ok(())
 }
