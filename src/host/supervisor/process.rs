@@ -247,6 +247,7 @@ impl Process {
         let [shim, shim_arguments @ ..] = launcher.shim.as_slice() else { return Err("no launcher".to_owned()) };
         let child = Command::new(shim)
             .args(shim_arguments)
+            .arg("--parent")
             .arg(std::process::id().to_string())
             .arg("--")
             .arg(&what.program)
