@@ -8,7 +8,7 @@ use std::process::Command;
 use hamaster::host::Units;
 use hamaster::lab;
 
-use crate::supervised::{HAMASTER, Lab, eventually, is_gone, runs, start_ticks};
+use crate::supervised::{HAMASTER, Lab, is_gone, runs, start_ticks};
 
 #[test]
 fn nothing_outlives_a_killed_supervisor_and_the_next_one_heals() {
