@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use hamaster::error::Kind;
 use hamaster::host::Units;
@@ -10,6 +12,15 @@ use hamaster::host::supervisor::loopback;
 use hamaster::lab;
 
 use crate::supervised::{HAMASTER, eventually, is_gone, kill, kind};
+
+/// Leaves nothing behind, however the test ends.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let _ = lab::down(self.0, true);
+    }
+}
 
 #[test]
 fn foreign_directories_are_left_alone() {
@@ -52,12 +63,6 @@ fn up_heals_whatever_happened_to_a_real_etcd() {
     let up = || lab::up(dir, Path::new(HAMASTER), write_etcd).unwrap().1;
     let healthy = |what: &str| eventually(what, || Some(lab::status(dir).unwrap()).filter(|s| s.etcd_healthy));
     let pid = |status: &lab::Status| status.supervisor.as_ref().unwrap().units[0].pid.unwrap();
-    struct Down<'a>(&'a Path);
-    impl Drop for Down<'_> {
-        fn drop(&mut self) {
-            let _ = lab::down(self.0, true);
-        }
-    }
     let _down = Down(dir);
 
     let address = up().address;
@@ -113,4 +118,55 @@ fn labs_that_come_up_at_once_choose_different_addresses() {
     let address = one.0;
     drop(one);
     assert!(loopback::claim(address).is_some());
+}
+
+/// `hamaster` as an operator runs it, with a controller-manager of ours in place of the real one.
+fn hamaster(arguments: &[&str], dir: &Path, assets: &Path) -> String {
+    let output = Command::new(HAMASTER)
+        .args(arguments)
+        .arg("--dir")
+        .arg(dir)
+        .env("KUBEBUILDER_ASSETS", assets)
+        .env_remove("KUBE_BIN_DIR")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    text
+}
+
+#[test]
+fn a_whole_master_comes_up_by_the_plan_of_init_and_its_manifests_are_run() {
+    let parent = tempfile::tempdir().unwrap();
+    // A name that has to be quoted wherever it is written.
+    let (dir, assets) = (parent.path().join("it's a 100% lab"), parent.path().join("assets"));
+    let _down = Down(&dir);
+    fs::create_dir(&assets).unwrap();
+    fs::write(assets.join("kube-controller-manager"), "#!/bin/sh\necho \"<$@>\"\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(assets.join("kube-controller-manager"), fs::Permissions::from_mode(0o755)).unwrap();
+
+    let up = || hamaster(&["lab", "up"], &dir, &assets);
+    up();
+    let master = dir.canonicalize().unwrap().join("m1");
+    eventually("the manifest is run with the flags it names", || {
+        let log = fs::read_to_string(master.join("log/kube-controller-manager.kube-controller-manager.log")).ok()?;
+        let flag = format!("--kubeconfig={}", master.join("etc/kubernetes/controller-manager.conf").display());
+        log.contains(&flag).then_some(())
+    });
+    assert!(up().contains("nothing to do"));
+
+    // The command we offer works as it stands, and etcd answers nobody without a certificate.
+    let status = lab::status(&dir).unwrap();
+    let shell = |command: &str| Command::new("sh").args(["-c", command]).output().unwrap();
+    let etcdctl = &status.commands[0];
+    let keys = shell(etcdctl);
+    assert!(String::from_utf8_lossy(&keys.stdout).contains("/hamaster/v1/spec"), "{keys:?}");
+    let (start, rest) = etcdctl.split_once(" --cert ").unwrap();
+    let bare = format!("{start} --command-timeout 2s {}", &rest[rest.find(" get ").unwrap()..]);
+    assert!(!shell(&bare).status.success(), "{bare}");
+
+    kill(status.supervisor.unwrap().pid);
+    assert!(up().contains("nothing to do"), "what is enabled starts with the supervisor");
+    assert!(hamaster(&["lab", "down", "--purge"], &dir, &assets).contains("down"));
+    assert!(!dir.exists());
 }
