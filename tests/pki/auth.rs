@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hamaster::pki::{auth, catalog, inspect, kubeconfig};
+use hamaster::pki::{auth, catalog, inspect, kubeconfig, table};
 use hamaster::spec::layout::Layout;
 use hamaster::spec::{Address, AuthSpec, BasicAuth, KeyAlgorithm, NetworkPlugin};
 use hamaster::state::desired::{SecretKind, SecretSpec, StaticUser};
@@ -102,7 +102,7 @@ fn ids_and_places_are_unique() {
     let ids: std::collections::BTreeSet<_> = certs.iter().map(|c| c.id).collect();
     let places: std::collections::BTreeSet<_> = certs.iter().map(|c| format!("{:?}", c.placement)).collect();
     assert_eq!((ids.len(), places.len()), (certs.len(), certs.len()));
-    assert!(catalog::LEAVES.iter().all(|row| !row.id.is_empty() && !row.what.is_empty()));
+    assert!(table::LEAVES.iter().all(|row| !row.id.is_empty() && !row.what.is_empty()));
 }
 
 #[test]
