@@ -191,6 +191,32 @@ pub fn read(bytes: &[u8]) -> Result<Kubeconfig, String> {
     Ok(Kubeconfig { fact, secret })
 }
 
+/// What a kubeconfig's current user connects with.
+pub struct Credentials {
+    /// The CA to trust.
+    pub ca_pem: Vec<u8>,
+    /// Client certificate.
+    pub cert_pem: Vec<u8>,
+    /// Its key.
+    pub key_pem: Secret,
+}
+
+/// The embedded credentials of a kubeconfig of ours, which has one cluster and one user.
+///
+/// # Errors
+/// Why they cannot be taken, without quoting any of them.
+pub fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
+    let file: File = yaml(bytes)?;
+    let (cluster, user) =
+        (file.clusters.first().ok_or("it has no cluster")?, file.users.first().ok_or("it has no user")?);
+    let field = |name: &str, data: &Option<String>| decode(name, data.as_deref().ok_or(format!("it has no {name}"))?);
+    Ok(Credentials {
+        ca_pem: field("certificate-authority-data", &cluster.cluster.certificate_authority_data)?,
+        cert_pem: field("client-certificate-data", &user.user.client_certificate_data)?,
+        key_pem: Secret::new(field("client-key-data", &user.user.client_key_data)?),
+    })
+}
+
 fn decode(what: &str, data: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(data).map_err(|_| format!("{what} is not base64"))
 }

@@ -50,6 +50,8 @@ pub enum IssueReason {
         /// What it says.
         found: String,
     },
+    /// The private half is there, its public half is not.
+    HalfMissing,
     /// The operator asked.
     Asked,
 }
@@ -69,6 +71,7 @@ impl fmt::Display for IssueReason {
             IssueReason::KeyMismatch => f.write_str("key does not match"),
             IssueReason::SubjectOrUsage(what) => f.write_str(what),
             IssueReason::WrongServer { found } => write!(f, "points at {found}"),
+            IssueReason::HalfMissing => f.write_str("public half is missing"),
             IssueReason::Asked => f.write_str("asked for"),
         }
     }
