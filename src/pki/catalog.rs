@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use crate::pki::auth;
 use crate::pki::table::{ADMINS, CAS, CaRow, LEAVES, LeafRow, Name, Place, Sans, Stem, When};
 use crate::spec::layout::Layout;
-use crate::spec::network::Cidr;
 use crate::spec::{Address, BasicAuth, ClusterSpec, NetworkPlugin, ThisNode};
 use crate::state::PhaseId;
 use crate::state::desired::{CaSpec, CertSpec, Fraction, Placement, SecretKind, SecretSpec, StaticUser};
@@ -68,8 +67,7 @@ pub fn secrets(spec: &ClusterSpec, this: &ThisNode) -> Vec<SecretSpec> {
     if spec.auth.static_tokens {
         all.push(secret(auth::KNOWN_TOKENS, SecretKind::KnownTokens { users: token_users(&this.node.name) }));
     }
-    // --basic-auth-file is an unknown flag from 1.19 on: the apiserver would not start.
-    if spec.auth.basic_auth == BasicAuth::Auto && spec.kubernetes.version.minor <= 18 {
+    if spec.auth.basic_auth == BasicAuth::Auto && spec.kubernetes.version.accepts_basic_auth() {
         all.push(secret(auth::BASIC_AUTH, SecretKind::BasicAuth { users: vec![user("kubecfg", &[ADMINS])] }));
     }
     all
@@ -172,10 +170,12 @@ impl Sans {
             Sans::Apiserver => {
                 let full = format!("kubernetes.default.svc.{}", spec.kubernetes.dns_domain);
                 let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", &full, "localhost"];
-                let service = Address::Ip(first(&spec.kubernetes.service_cidr));
+                // The address the `kubernetes` service gets.
+                let service = spec.kubernetes.service_cidr.nth(1).map(Address::Ip);
                 std::iter::once(node)
                     .chain(names.map(dns))
-                    .chain([service, ip])
+                    .chain(service)
+                    .chain([ip])
                     .chain(near())
                     .chain(spec.load_balancer.addresses.iter().cloned())
                     .collect()
@@ -184,13 +184,5 @@ impl Sans {
         let mut seen = std::collections::HashSet::new();
         all.retain(|san| seen.insert(san.clone()));
         all
-    }
-}
-
-/// The address the `kubernetes` service gets.
-fn first(cidr: &Cidr) -> IpAddr {
-    match cidr.base {
-        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits().saturating_add(1))),
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits().saturating_add(1))),
     }
 }
