@@ -28,4 +28,4 @@ key sa
 SCRIPT
 mkdir "$dir/openssl"
 measure "openssl " sh "$dir/openssl.sh" "$dir/openssl"
-measure "hamaster" "$hamaster" certs generate --out "$dir/hamaster" --name m1 --advertise-ip 10.0.0.11
+measure "hamaster" "$hamaster" -q certs generate --out "$dir/hamaster" --name m1 --advertise-ip 10.0.0.11
