@@ -1,1 +1,315 @@
-//! TBD
+//! Drivers: observe, plan, show, apply, observe again, one phase at a time.
+//!
+//! A run that fails or is interrupted puts everything back, until etcd has been healthy for the first time: from then on
+//! the cluster exists, and running the command again finishes what is left. A run that is killed puts nothing back and
+//! needs not: running it again ends at the same host.
+
+mod bindings;
+pub mod event;
+pub mod perform;
+pub mod record;
+pub mod reset;
+mod wait;
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use crate::error::{Error, Problem, Result};
+use crate::etcd::keys;
+use crate::host::{Host, clock, fault, observe};
+use crate::plan::compose::{self, Given};
+use crate::plan::master::{self, Policy};
+use crate::plan::{Action, Conflict, Phase};
+use crate::render::Templates;
+use crate::spec::{ClusterSpec, ThisNode};
+use crate::state::desired::Desired;
+use crate::state::facts::Tools;
+use crate::state::observed::{ContentFact, Observed, Owners};
+use crate::state::{Owner, PhaseId};
+use event::{Event, Sink};
+use perform::Performer;
+use record::Ledger;
+
+/// Unit of the etcd member.
+pub const ETCD_UNIT: &str = "etcd.service";
+
+/// The master a run makes: everything that decides its desired state.
+pub struct Master {
+    /// The resolved spec.
+    pub spec: ClusterSpec,
+    /// This node.
+    pub this: ThisNode,
+    /// Programs as found.
+    pub tools: Tools,
+    /// Templates with the operator's overrides.
+    pub templates: Templates,
+    /// What this kind of host changes about the desired state: units a lab does not run, programs that are not there.
+    pub adapt: Box<dyn Fn(&mut Desired)>,
+}
+
+/// What the operator chose for this run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these phases; empty means all.
+    pub only: Vec<PhaseId>,
+    /// Take over files that are not ours.
+    pub adopt: bool,
+}
+
+/// All phases planned against one look at the host.
+pub struct Preview {
+    /// The phases, those with nothing to do included.
+    pub phases: Vec<Phase>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    observed: Observed,
+}
+
+impl Preview {
+    /// Nothing is left to do.
+    pub fn is_empty(&self) -> bool {
+        self.phases.iter().all(|p| p.steps.is_empty())
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Outcome {
+    /// Each step that changed something.
+    pub changed: Vec<String>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+impl Master {
+    /// The desired state, given what has been observed of the member.
+    ///
+    /// # Errors
+    /// When a template does not render.
+    pub fn desired(&self, observed: &Observed) -> Result<Desired> {
+        self.desired_as(observed, observed.record.etcd.is_some())
+    }
+
+    fn desired_as(&self, observed: &Observed, sealed: bool) -> Result<Desired> {
+        let ca = self.this.layout.etcd_pki().join("ca.crt");
+        // One token per cluster without one more secret to keep: the etcd CA is made anew for each.
+        let token = match observed.at(&ca).map(|f| &f.content) {
+            Some(ContentFact::Certs(certs)) if !certs.is_empty() => certs[0].spki.to_string()[..32].to_owned(),
+            _ => "known-once-the-etcd-ca-exists".to_owned(),
+        };
+        let pki = self.this.layout.pki();
+        let external_ca = observed.at(&pki.join("ca.crt")).is_some() && observed.at(&pki.join("ca.key")).is_none();
+        let given = Given { sealed, token, external_ca };
+        let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
+        (self.adapt)(&mut desired);
+        Ok(desired)
+    }
+
+    /// Looks at everything a plan of this master depends on.
+    ///
+    /// # Errors
+    /// When the host cannot be read.
+    pub fn observe(&self, host: &Host) -> Result<Observed> {
+        let blank = self.desired(&Observed::default())?;
+        let paths = master::paths_of_interest(&blank);
+        let units: Vec<String> = blank.units.iter().map(|u| u.name.clone()).collect();
+        let mut observed = observe::observe(host, &paths, &units, &self.this.layout.record())?;
+        observed.owners = Owners { root: host.ids(Owner::Root)?, etcd: host.ids(Owner::Etcd)? };
+        if observed.units.get(ETCD_UNIT).is_some_and(|u| u.active) && observed.record.etcd.is_some() {
+            observed.store = self.store(host).ok();
+        }
+        Ok(observed)
+    }
+
+    fn store(&self, host: &Host) -> Result<BTreeMap<String, Vec<u8>>> {
+        let client = perform::etcd_client(host, &self.this)?;
+        let mut store = BTreeMap::new();
+        if let Some(registered) = client.spec()? {
+            store.insert(keys::SPEC.to_owned(), registered.spec.into_bytes());
+        }
+        if let Some(value) = client.get(keys::FLANNEL)? {
+            store.insert(keys::FLANNEL.to_owned(), value);
+        }
+        Ok(store)
+    }
+}
+
+fn selected(options: &Options) -> impl Iterator<Item = PhaseId> + '_ {
+    PhaseId::ALL.into_iter().filter(|id| options.only.is_empty() || options.only.contains(id))
+}
+
+fn policy(host: &Host, options: &Options, now: OffsetDateTime) -> Policy {
+    Policy { adopt: options.adopt, starts_units: host.starts_units(), now }
+}
+
+/// Plans all phases against the host as it is, and touches nothing.
+///
+/// # Errors
+/// All conflicts of all phases in one report; a template that does not render; an unreadable host.
+pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Preview> {
+    let observed = master.observe(host)?;
+    let desired = master.desired(&observed)?;
+    let policy = policy(host, options, clock::now());
+    let (mut phases, mut conflicts) = (vec![], vec![]);
+    for id in selected(options) {
+        match master::plan(id, &desired, &observed, policy) {
+            Ok(mut phase) => {
+                if id == PhaseId::Etcd && policy.starts_units {
+                    let sealed = master.desired_as(&observed, true)?;
+                    phase.steps.extend(master::seal(&sealed, &observed, ETCD_UNIT).into_iter().flat_map(|p| p.steps));
+                }
+                phases.push(phase);
+            }
+            Err(found) => conflicts.extend(found),
+        }
+    }
+    if conflicts.is_empty() { Ok(Preview { phases, notes: desired.notes, observed }) } else { Err(refusal(conflicts)) }
+}
+
+fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
+    let n = conflicts.len();
+    let problems = conflicts
+        .into_iter()
+        .map(|c| Problem { at: c.path.display().to_string(), message: c.message, hint: Some(c.hint) })
+        .collect();
+    let objects = if n == 1 { "1 object is".to_owned() } else { format!("{n} objects are") };
+    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems)
+}
+
+/// Makes this host the master, from a preview the operator has seen.
+///
+/// # Errors
+/// What failed, after everything was put back; or, once etcd has been healthy, what is left for the next run.
+pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
+    host.begin_undo();
+    let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
+    let run = Run { master, options, seen: &seen, started: clock::now() };
+    match run.phases(host, &mut outcome, sink) {
+        Ok(()) => {
+            host.commit();
+            sink(Event::Finished);
+            Ok(outcome)
+        }
+        Err(error) => Err(put_back(host, error, sink)),
+    }
+}
+
+fn put_back(host: &mut Host, mut error: Box<Error>, sink: Sink<'_>) -> Box<Error> {
+    if host.has_undo() {
+        sink(Event::PuttingBack);
+    }
+    for left in host.rollback() {
+        error = error.cause(format!("could not be put back: {left}"));
+    }
+    error
+}
+
+struct Run<'a> {
+    master: &'a Master,
+    options: &'a Options,
+    seen: &'a Preview,
+    started: OffsetDateTime,
+}
+
+impl Run<'_> {
+    fn phases(&self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+        for id in selected(self.options) {
+            self.phase(id, host, outcome, sink)?;
+            if id == PhaseId::Etcd && host.starts_units() {
+                self.seal(host, outcome, sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Observe, plan, apply, and prove that nothing is left.
+    fn phase(&self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+        let (phase, observed) = self.plan(id, host)?;
+        if phase.steps.is_empty() {
+            return Ok(());
+        }
+        self.fresh(&phase, &observed)?;
+        self.apply(&phase, host, observed, outcome, sink)?;
+        let (left, _) = self.plan(id, host)?;
+        match left.steps.first() {
+            None => Ok(()),
+            Some(step) => Err(Error::apply(format!("phase {id} did not converge: still wanted: {step}"))
+                .hint("hamaster doctor; then run the same command again")),
+        }
+    }
+
+    fn plan(&self, id: PhaseId, host: &Host) -> Result<(Phase, Observed)> {
+        let observed = self.master.observe(host)?;
+        let desired = self.master.desired(&observed)?;
+        let policy = policy(host, self.options, clock::now());
+        let phase = master::plan(id, &desired, &observed, policy).map_err(refusal)?;
+        Ok((phase, observed))
+    }
+
+    /// The member is healthy for the first time: its unit changes to `existing` without a restart.
+    fn seal(&self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+        let observed = self.master.observe(host)?;
+        let sealed = self.master.desired_as(&observed, true)?;
+        if let Some(phase) = master::seal(&sealed, &observed, ETCD_UNIT) {
+            self.apply(&phase, host, observed, outcome, sink)?;
+            self.phase(PhaseId::Etcd, host, outcome, sink)?;
+        }
+        Ok(())
+    }
+
+    /// What the operator saw is what is there: a file that changed since the preview stops the run.
+    fn fresh(&self, phase: &Phase, observed: &Observed) -> Result<()> {
+        let moved = phase.steps.iter().flat_map(Action::writes).find(|path| {
+            let ours = observed.record.files.contains_key(*path);
+            !ours && self.seen.observed.at(path) != observed.at(path)
+        });
+        match moved {
+            None => Ok(()),
+            Some(path) => Err(Error::conflict(format!("{} changed while the plan was shown", path.display()))
+                .hint("run the same command again and look at the new plan")),
+        }
+    }
+
+    fn apply(
+        &self,
+        phase: &Phase,
+        host: &mut Host,
+        observed: Observed,
+        outcome: &mut Outcome,
+        sink: Sink<'_>,
+    ) -> Result<()> {
+        let layout = &self.master.this.layout;
+        let backup = layout.backup().join(stamp(self.started));
+        let mut ledger = Ledger::new(layout, observed.record);
+        sink(Event::PhaseStarted { phase: phase.id, steps: phase.steps.len() });
+        ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup)?;
+        let mut performer =
+            Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };
+        for action in &phase.steps {
+            step(&mut performer, action, outcome)?;
+        }
+        Ok(())
+    }
+}
+
+/// One step, with its events and the points where a run can be interrupted or, in tests, killed.
+fn step(performer: &mut Performer<'_>, action: &Action, outcome: &mut Outcome) -> Result<()> {
+    if clock::interrupted() {
+        return Err(wait::interrupted(&format!("about to {action}")));
+    }
+    (performer.sink)(Event::StepStarted { action });
+    let changed = performer.perform(action)?;
+    fault::point("step");
+    if changed {
+        outcome.changed.push(action.to_string());
+    }
+    (performer.sink)(Event::StepDone { action, changed });
+    Ok(())
+}
+
+/// `20261122T170301`: names backups and what a reset moves aside.
+fn stamp(at: OffsetDateTime) -> String {
+    let (h, m, s) = at.to_hms();
+    format!("{}{:02}{:02}T{h:02}{m:02}{s:02}", at.year(), u8::from(at.month()), at.day())
+}

@@ -1,1 +1,93 @@
-//! TBD
+//! Fills [`Observed`]: looks at the paths and units a phase is about, and changes nothing.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::pki::inspect;
+use crate::state::Digest;
+use crate::state::observed::{ContentFact, Observed, PathFact, PathKind, Record};
+
+/// The largest public file that is kept for a diff.
+const MAX_PUBLIC: usize = 1024 * 1024;
+
+/// Looks at `paths` and `units`, and reads the record of what we own.
+///
+/// # Errors
+/// When something is there but cannot be read, the service manager does not answer, or the record is corrupt.
+pub fn observe(host: &Host, paths: &[PathBuf], units: &[String], record_path: &Path) -> Result<Observed> {
+    let mut observed = Observed { record: record(host, record_path)?, ..Observed::default() };
+    for path in paths {
+        if let Some(fact) = path_fact(host, path)? {
+            observed.paths.insert(path.clone(), fact);
+        }
+    }
+    for unit in units {
+        observed.units.insert(unit.clone(), host.units().state(unit)?);
+    }
+    Ok(observed)
+}
+
+/// What is at `path`, with what its content says.
+///
+/// # Errors
+/// When it is there but cannot be read.
+pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
+    let Some(stat) = host.stat(path)? else { return Ok(None) };
+    let bytes = match stat.kind {
+        PathKind::File => host.read(path)?.map(Zeroizing::new),
+        PathKind::Dir | PathKind::Other => None,
+    };
+    Ok(Some(PathFact {
+        kind: stat.kind,
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        digest: bytes.as_ref().map(|b| Digest::of(b)),
+        content: bytes.map_or(ContentFact::Opaque, |b| content(path, &b)),
+    }))
+}
+
+/// Bytes are kept of a file only when neither its name nor its content says that it may be secret: what is kept is
+/// shown in diffs. Its mode says nothing: a key that somebody made world-readable is a secret all the same.
+fn content(path: &Path, bytes: &[u8]) -> ContentFact {
+    if is_credential(path) || [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark)) {
+        return inspect::content(path, bytes);
+    }
+    if bytes.len() <= MAX_PUBLIC { ContentFact::Public(bytes.to_owned()) } else { ContentFact::Opaque }
+}
+
+/// Certificates, keys, tokens and kubeconfigs, by name.
+fn is_credential(path: &Path) -> bool {
+    let parent = path.parent().and_then(Path::file_name);
+    match path.extension().and_then(OsStr::to_str) {
+        Some("crt" | "cert" | "key" | "pem" | "csv" | "csr" | "pub") => true,
+        Some("conf") if parent == Some(OsStr::new("kubernetes")) => true,
+        _ => path.iter().any(|name| name == "pki"),
+    }
+}
+
+fn contains(bytes: &[u8], mark: &[u8]) -> bool {
+    bytes.windows(mark.len()).any(|w| w == mark)
+}
+
+/// The record of what we own; nothing is owned where there is none yet.
+///
+/// # Errors
+/// When it is there and does not read.
+pub fn record(host: &Host, path: &Path) -> Result<Record> {
+    let Some(bytes) = host.read(path)? else { return Ok(Record::default()) };
+    serde_json::from_slice(&bytes).map_err(|e| {
+        let path = host.shown(path);
+        // Never taken for empty: everything we own would look foreign, or be forgotten by reset.
+        Error::conflict(format!("the record of what hamaster owns on this host cannot be read: {}", path.display()))
+            .cause(e)
+            .hint(format!(
+                "mv {0} {0}.corrupt    # then run again with --adopt to take over what is there",
+                path.display()
+            ))
+    })
+}

@@ -1,14 +1,18 @@
 //! Certificates: the catalogue of what a cluster has, how a certificate is read, judged and made.
 //!
 //! [`catalog`] is the one table everything iterates. [`inspect`] turns PEM into facts, [`judge`] turns facts into
-//! *keep* or *issue, because*, [`issue`] makes keys and certificates, [`kubeconfig`] and [`auth`] the files that carry them.
+//! *keep* or *issue, because*, [`issue`] makes keys and certificates, [`kubeconfig`] and [`auth`] the files that carry them,
+//! [`check`] reports on a whole [`bundle`], ours or kubeadm's.
 
 pub mod auth;
+pub mod bundle;
 pub mod catalog;
+pub mod check;
 pub mod inspect;
 pub mod issue;
 pub mod judge;
 pub mod kubeconfig;
+mod pem;
 
 use std::fmt;
 use std::time::Duration;
@@ -31,6 +35,8 @@ pub enum IssueReason {
         /// Life left.
         left: Duration,
     },
+    /// Its validity has not begun.
+    NotYetValid,
     /// Signed by another authority than the one on disk.
     WrongIssuer,
     /// Certificate and key do not belong together.
@@ -42,6 +48,8 @@ pub enum IssueReason {
         /// What it says.
         found: String,
     },
+    /// The private half is there, its public half is not.
+    HalfMissing,
     /// The operator asked.
     Asked,
 }
@@ -56,10 +64,12 @@ impl fmt::Display for IssueReason {
             IssueReason::SanExtra(a) => write!(f, "has unwanted SAN {}", list(a)),
             IssueReason::Expiring { left } if left.is_zero() => f.write_str("expired"),
             IssueReason::Expiring { left } => write!(f, "{} days left", left.as_secs() / 86_400),
+            IssueReason::NotYetValid => f.write_str("not valid yet"),
             IssueReason::WrongIssuer => f.write_str("signed by another CA"),
             IssueReason::KeyMismatch => f.write_str("key does not match"),
             IssueReason::SubjectOrUsage(what) => f.write_str(what),
             IssueReason::WrongServer { found } => write!(f, "points at {found}"),
+            IssueReason::HalfMissing => f.write_str("public half is missing"),
             IssueReason::Asked => f.write_str("asked for"),
         }
     }

@@ -3,10 +3,17 @@
 //! [`file`] reads the wire form (`cluster.yaml` and flags) and reports every mistake at once; [`version`] knows what a
 //! Kubernetes or etcd version takes; [`network`] finds overlapping ranges; [`layout`] is every path we own.
 
+pub mod address;
+mod checks;
 pub mod file;
 pub mod layout;
+pub mod mistake;
 pub mod network;
+mod report;
+pub mod units;
 pub mod version;
+mod wire;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! can be printed, logged and stored without leaking anything.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::spec::{Address, KeyAlgorithm};
@@ -25,6 +25,10 @@ pub struct Desired {
     pub files: Vec<ManagedFile>,
     /// Units in start order.
     pub units: Vec<DesiredUnit>,
+    /// Keys in etcd.
+    pub keys: Vec<StoreKey>,
+    /// The RBAC bindings to create once an apiserver runs here; none where it does not.
+    pub bindings: Option<PathBuf>,
     /// Things the operator should know that are not mistakes.
     pub notes: Vec<String>,
 }
@@ -40,6 +44,8 @@ pub struct ManagedDir {
     pub mode: u32,
     /// Owner.
     pub owner: Owner,
+    /// Empty until a service of ours fills it: an undo takes what is in it away too.
+    pub scratch: bool,
 }
 
 /// A rendered public file.
@@ -132,9 +138,9 @@ pub enum Placement {
     Pair {
         /// Certificate, 0644.
         cert: PathBuf,
-        /// Key; 0600 for root, 0640 root:etcd for etcd.
+        /// Key, 0600.
         key: PathBuf,
-        /// Who reads the key.
+        /// Who owns the key and alone reads it.
         owner: Owner,
     },
     /// Inside a kubeconfig, 0600 root, with the issuer's certificate.
@@ -199,6 +205,19 @@ pub struct StaticUser {
     pub groups: Vec<String>,
 }
 
+/// A key in etcd that is created once and never overwritten by `init`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreKey {
+    /// The phase that writes it.
+    pub phase: PhaseId,
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// The spec is replaced under its generation number; anything else is only created.
+    pub spec: bool,
+}
+
 /// A systemd unit and how it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredUnit {
@@ -235,4 +254,44 @@ pub enum Readiness {
         /// Port.
         port: u16,
     },
+}
+
+impl Placement {
+    /// The file people know it by.
+    pub fn path(&self) -> &Path {
+        match self {
+            Placement::Pair { cert, .. } => cert,
+            Placement::Kubeconfig { path, .. } | Placement::Combined { path } => path,
+        }
+    }
+
+    /// Every file it consists of, with mode and owner.
+    pub fn modes(&self) -> Vec<(&Path, u32, Owner)> {
+        match self {
+            Placement::Pair { cert, key, owner } => vec![(cert, 0o644, Owner::Root), (key, 0o600, *owner)],
+            Placement::Kubeconfig { path, .. } | Placement::Combined { path } => vec![(path, 0o600, Owner::Root)],
+        }
+    }
+
+    /// Every file it consists of.
+    pub fn paths(&self) -> Vec<&Path> {
+        self.modes().into_iter().map(|(path, ..)| path).collect()
+    }
+}
+
+impl SecretSpec {
+    /// Every file it consists of, with mode and owner.
+    pub fn modes(&self) -> Vec<(&Path, u32, Owner)> {
+        match &self.kind {
+            SecretKind::ServiceAccountKey { public, .. } => {
+                vec![(&self.path, 0o600, Owner::Root), (public, 0o644, Owner::Root)]
+            }
+            _ => vec![(&self.path, 0o600, Owner::Root)],
+        }
+    }
+
+    /// Every file it consists of.
+    pub fn paths(&self) -> Vec<&Path> {
+        self.modes().into_iter().map(|(path, ..)| path).collect()
+    }
 }

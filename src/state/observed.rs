@@ -169,6 +169,9 @@ pub struct Record {
     pub dirs: Vec<PathBuf>,
     /// Units we enabled or started, with the digest of the inputs at their last start.
     pub units: BTreeMap<String, Stamp>,
+    /// Digest of the RBAC bindings last created in the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<Digest>,
     /// The etcd cluster this host's member belongs to, once it was healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<SealedMember>,

@@ -1,0 +1,53 @@
+//! `hamaster reset`: takes back exactly what is ours and lists what stays.
+
+use std::path::PathBuf;
+
+use crate::apply::event::{Event, Sink};
+use crate::apply::perform::Performer;
+use crate::apply::record::Ledger;
+use crate::apply::{Outcome, stamp, step};
+use crate::error::{Error, Result};
+use crate::host::{Host, clock, observe};
+use crate::plan::reset::{self, Reset, ResetScope};
+use crate::spec::ThisNode;
+use crate::state::PhaseId;
+
+/// Plans a reset of the host. `data_dir` is where etcd keeps its data.
+///
+/// # Errors
+/// When the host cannot be read, or hamaster owns nothing here.
+pub fn preview(host: &Host, this: &ThisNode, data_dir: PathBuf, purge: bool) -> Result<Reset> {
+    let layout = &this.layout;
+    let record = observe::record(host, &layout.record())?;
+    let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).cloned().collect();
+    paths.extend([layout.record(), layout.backup(), layout.state(), data_dir.clone()]);
+    let units: Vec<String> = record.units.keys().cloned().collect();
+    let observed = observe::observe(host, &paths, &units, &layout.record())?;
+    let scope = ResetScope {
+        data_dir,
+        state: layout.state(),
+        record: layout.record(),
+        backup: layout.backup(),
+        purge,
+        time: stamp(clock::now()),
+    };
+    Ok(reset::plan(&observed, &scope))
+}
+
+/// Carries a reset out. Killed at any point it can be run again: the record goes last.
+///
+/// # Errors
+/// What could not be stopped or removed.
+pub fn apply(host: &mut Host, this: &ThisNode, reset: &Reset, sink: Sink<'_>) -> Result<Outcome> {
+    let mut outcome = Outcome { changed: vec![], notes: reset.stays.clone() };
+    let now = clock::now();
+    let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
+    sink(Event::PhaseStarted { phase: PhaseId::Register, steps: reset.steps.len() });
+    let backup = this.layout.backup().join(stamp(now));
+    let mut performer = Performer { host, ledger: &mut ledger, this, backup, now, sink };
+    for action in &reset.steps {
+        step(&mut performer, action, &mut outcome).map_err(|e: Box<Error>| e.hint("hamaster reset (again)"))?;
+    }
+    sink(Event::Finished);
+    Ok(outcome)
+}

@@ -1,0 +1,106 @@
+//! Waiting for a unit: what it waits for on screen, and when it fails the last log lines, the cause, the next command.
+
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::apply::event::{Event, Sink};
+use crate::error::{Error, Problem, Result};
+use crate::host::clock::{self, Waited};
+use crate::host::{Host, http};
+use crate::state::desired::Readiness;
+
+/// How long a unit may take to become ready. An operator waits for it at most once per unit; etcd alone takes about 1 s.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// How often the condition is looked at.
+const EVERY: Duration = Duration::from_millis(200);
+/// A unit that is down this long in a row is not coming up: with `RestartSec=5s` it has been started and has exited.
+const DOWN: Duration = Duration::from_secs(3);
+
+/// Waits until `unit` is ready.
+///
+/// # Errors
+/// When it fails, does not become ready in time, or the operator interrupts.
+pub(super) fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) -> Result<()> {
+    let mut says = String::new();
+    let mut down_since: Option<Duration> = None;
+    let watch = clock::Stopwatch::start();
+    let condition = || {
+        let state = host.units().state(unit).unwrap_or_default();
+        if state.failed || !state.active {
+            let since = *down_since.get_or_insert(watch.elapsed());
+            if state.failed && watch.elapsed().saturating_sub(since) > DOWN {
+                return Poll::Ready(Err("it started and exited".to_owned()));
+            }
+        } else {
+            down_since = None;
+        }
+        match check(ready, state.active) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(why) => {
+                says.clone_from(&why);
+                Poll::Pending
+            }
+        }
+    };
+    let label = format!("{unit} to be {}", describe(ready));
+    let outcome = clock::poll(DEADLINE, EVERY, condition, |since| sink(Event::Waiting { condition: &label, since }));
+    match outcome {
+        Waited::Ready(Ok(())) => Ok(()),
+        Waited::Ready(Err(why)) => Err(failed(host, unit, ready, &why)),
+        Waited::TimedOut => Err(failed(host, unit, ready, &format!("still not after {} s: {says}", DEADLINE.as_secs()))),
+        Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
+    }
+}
+
+/// The error of an interrupted run.
+pub(super) fn interrupted(during: &str) -> Box<Error> {
+    Error::apply(format!("interrupted while {during}")).hint("run the same command again: it continues where it is")
+}
+
+fn describe(ready: &Readiness) -> &'static str {
+    match ready {
+        Readiness::EtcdHealthy { .. } => "healthy",
+        Readiness::Active => "active",
+        Readiness::ApiserverReady { .. } => "ready",
+    }
+}
+
+fn check(ready: &Readiness, active: bool) -> Result<(), String> {
+    match ready {
+        Readiness::EtcdHealthy { ip, port } => http::etcd_health(SocketAddr::new(*ip, *port)),
+        // The apiserver is a static pod, not a unit: it is waited for where it is needed, with its CA at hand.
+        Readiness::Active | Readiness::ApiserverReady { .. } if active => Ok(()),
+        Readiness::Active | Readiness::ApiserverReady { .. } => Err("not active yet".to_owned()),
+    }
+}
+
+fn failed(host: &Host, unit: &str, ready: &Readiness, why: &str) -> Box<Error> {
+    let logs = host.units().logs(unit, 12);
+    let (cause, hint) = explain(&logs, unit);
+    let mut error = Error::apply(format!("{unit} did not become {}", describe(ready))).cause(why);
+    if let Some(cause) = cause {
+        error = error.cause(cause);
+    }
+    let lines = logs.into_iter().map(|line| Problem { at: unit.to_owned(), message: line, hint: None }).collect();
+    error.problems(lines).hint(hint)
+}
+
+/// What log lines usually mean, and the command that shows or cures it. Texts as etcd 3.4 to 3.7 print them.
+fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
+    const KNOWN: [(&str, &str, &str); 8] = [
+        ("address already in use", "another process holds the port", "ss -ltnp | grep -E ':(2379|2380|2381) '"),
+        ("has already been bootstrapped", "its disk was wiped: it must not form a new cluster", "hamaster doctor"),
+        ("member count is unequal", "the member list in its unit is stale", "hamaster doctor"),
+        ("has been permanently removed", "this member was removed from its cluster", "hamaster reset"),
+        ("is out of range [lastIndex", "its data is older than the cluster's: it must be removed and added again", "hamaster doctor"),
+        ("no space left on device", "the disk is full", "df -h"),
+        ("permission denied", "the service user may not read a file or enter a directory", "hamaster doctor"),
+        ("flag provided but not defined", "the binary is another version than the one asked for its version", "etcd --version"),
+    ];
+    let hit = KNOWN.iter().find(|(text, ..)| logs.iter().any(|line| line.contains(text)));
+    match hit {
+        Some((_, cause, hint)) => (Some((*cause).to_owned()), (*hint).to_owned()),
+        None => (None, format!("journalctl -u {unit} -n 100 --no-pager")),
+    }
+}

@@ -1,0 +1,188 @@
+//! The one road for commands that change a host: resolve, check, plan, show, ask, apply.
+
+use clap::Args;
+
+use crate::apply::{self, Options, Outcome, Preview, reset};
+use crate::cli::resolve::{self, Resolved};
+use crate::cli::{Global, SpecArgs};
+use crate::error::{Error, Result};
+use crate::host::{Host, clock};
+use crate::preflight;
+use crate::state::PhaseId;
+use crate::ui::progress::Progress;
+use crate::ui::{Format, Tone, Ui, plan_view};
+
+/// `hamaster init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    spec: SpecArgs,
+    /// Only this phase (repeatable): pki, kubeconfig, etcd, network, runtime, kubelet, control-plane, election, register
+    #[arg(long, value_name = "PHASE")]
+    only: Vec<String>,
+    /// Show the plan with its diffs and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Take over files that exist and are not ours; each is backed up first
+    #[arg(long)]
+    adopt: bool,
+    /// Go ahead in spite of this preflight finding (repeatable, comma-separated, or `all`)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    ignore_preflight: Vec<String>,
+}
+
+/// `hamaster reset`
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Delete etcd's data, the CA keys and the backups too, instead of moving them aside
+    #[arg(long)]
+    purge: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Makes this host the first master.
+///
+/// # Errors
+/// By kind: configuration, preflight, conflict, or a failure while applying.
+pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
+    let only = phases(&args.only)?;
+    let Resolved { mut host, master, facts, origins } = resolve::master(&args.spec, global)?;
+    clock::watch_interrupts()?;
+    let _lock = host.lock()?;
+    let options = Options { only, adopt: args.adopt };
+    let seen = apply::preview(&host, &master, &options)?;
+    checks(&host, &master, &facts, global, args, ui)?;
+    let title = format!(
+        "master {} at {}, Kubernetes {}, etcd {}",
+        master.this.node.name, master.this.node.ip, master.spec.kubernetes.version, master.tools.etcd_version
+    );
+    if seen.is_empty() {
+        return finish(ui, &Outcome { notes: seen.notes, ..Outcome::default() }, &title);
+    }
+    show(ui, &title, &origins, &seen, args.dry_run);
+    if args.dry_run {
+        return Ok(());
+    }
+    ui.confirm(&format!("Make this host {title}?"), args.yes)?;
+    let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
+    finish(ui, &outcome, &title)?;
+    if ui.format == Format::Text && host.starts_units() && !ui.quiet {
+        ui.say(&format!("next: export KUBECONFIG={}; hamaster status", master.this.layout.kubeconfig("admin").display()));
+    }
+    Ok(())
+}
+
+/// Runs something that sends events, showing them.
+pub fn go<T>(ui: &Ui, work: impl FnOnce(apply::event::Sink<'_>) -> Result<T>) -> Result<T> {
+    let mut progress = Progress::new(*ui);
+    work(&mut |event| progress.show(event))
+}
+
+fn checks(
+    host: &Host,
+    master: &apply::Master,
+    facts: &crate::state::facts::HostFacts,
+    global: &Global,
+    args: &InitArgs,
+    ui: &Ui,
+) -> Result<()> {
+    let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
+    let observed = master.observe(host)?;
+    let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
+    let ignored = &args.ignore_preflight;
+    for finding in findings.iter().filter(|f| f.severity == preflight::Severity::Warning || ignored.contains(&f.id)) {
+        ui.warn(&format!("{}: {}", finding.id, finding.message));
+        if ui.verbose {
+            ui.say(&format!("  {} {}", ui.paint(Tone::Dim, "hint:"), finding.hint));
+        }
+    }
+    preflight::refuse(&findings, ignored)
+}
+
+fn show(ui: &Ui, title: &str, origins: &[String], seen: &Preview, diffs: bool) {
+    if ui.format == Format::Json {
+        if diffs {
+            let plan = serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
+            ui.json("plan", &plan);
+        }
+        return;
+    }
+    let text = plan_view::text(ui, &seen.phases, diffs);
+    let steps: usize = seen.phases.iter().map(|p| p.steps.len()).sum();
+    let mut head = format!("{}\n", ui.paint(Tone::Bold, title));
+    for origin in origins {
+        head.push_str(&format!("  {}\n", ui.paint(Tone::Dim, origin)));
+    }
+    if diffs {
+        ui.out(&format!("{head}{text}{steps} steps; nothing was touched\n"));
+    } else {
+        ui.say(&format!("{head}{text}{steps} steps"));
+    }
+}
+
+/// Says what a run did.
+///
+/// # Errors
+/// None today; a caller ends with it.
+pub fn finish(ui: &Ui, outcome: &Outcome, title: &str) -> Result<()> {
+    if ui.format == Format::Json {
+        ui.json("outcome", outcome);
+        return Ok(());
+    }
+    for note in &outcome.notes {
+        ui.say(&format!("{} {note}", ui.paint(Tone::Warn, "note:")));
+    }
+    match outcome.changed.len() {
+        0 => ui.out(&format!("{title}: nothing to do\n")),
+        n => ui.out(&format!("{title}: {} ({n} changes)\n", ui.paint(Tone::Good, "done"))),
+    }
+    Ok(())
+}
+
+fn phases(words: &[String]) -> Result<Vec<PhaseId>> {
+    let find = |word: &String| {
+        PhaseId::ALL.into_iter().find(|p| p.name() == word).ok_or_else(|| {
+            let names: Vec<&str> = PhaseId::ALL.iter().map(|p| p.name()).collect();
+            Error::usage(format!("there is no phase {word:?}")).hint(format!("one of: {}", names.join(", ")))
+        })
+    };
+    words.iter().map(find).collect()
+}
+
+/// Takes back everything hamaster owns.
+///
+/// # Errors
+/// When nothing of ours is here, nobody confirms, or something cannot be removed.
+pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
+    let (mut host, this, data_dir) = resolve::owned(global)?;
+    clock::watch_interrupts()?;
+    let _lock = host.lock()?;
+    let plan = reset::preview(&host, &this, data_dir, args.purge)?;
+    let title = format!("reset of {}", this.node.name);
+    if plan.steps.is_empty() {
+        return finish(ui, &Outcome { notes: plan.stays, ..Outcome::default() }, &title);
+    }
+    let phase = crate::plan::Phase { id: PhaseId::Register, steps: plan.steps.clone() };
+    if ui.format == Format::Json && args.dry_run {
+        ui.json("plan", &serde_json::json!({ "phases": plan_view::json(&[phase]), "stays": plan.stays }));
+        return Ok(());
+    }
+    let mut text: String = plan.steps.iter().map(|a| format!("  - {a}\n")).collect();
+    text.extend(plan.stays.iter().map(|s| format!("  = stays: {s}\n")));
+    if args.dry_run {
+        ui.out(&format!("{title}\n{text}nothing was touched\n"));
+        return Ok(());
+    }
+    ui.say(&format!("{title}\n{text}"));
+    ui.confirm("Remove all this from the host?", args.yes)?;
+    let outcome = go(ui, |sink| reset::apply(&mut host, &this, &plan, sink))?;
+    finish(ui, &outcome, &title)
+}

@@ -1,0 +1,205 @@
+//! Flags, file and host → the master that is meant. Defaults found on the host are named, never silent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::apply::Master;
+use crate::cli::{Global, SpecArgs};
+use crate::error::{Error, Problem, Result};
+use crate::host::systemd::Systemd;
+use crate::host::{Host, NoUnits, facts, observe, operator};
+use crate::preflight;
+use crate::render::Templates;
+use crate::spec::layout::Layout;
+use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
+use crate::state::Owner;
+use crate::state::facts::HostFacts;
+
+/// Units that cannot start without their program.
+const UNIT_PROGRAMS: [(&str, &str); 5] = [
+    ("kubelet.service", "kubelet"),
+    ("flanneld.service", "flanneld"),
+    ("docker.service", "dockerd"),
+    ("cri-docker.service", "cri-dockerd"),
+    ("containerd.service", "containerd"),
+];
+
+/// Everything a command needs that changes this host.
+pub(super) struct Resolved {
+    /// The host.
+    pub host: Host,
+    /// The master it should be.
+    pub master: Master,
+    /// What the host is like.
+    pub facts: HostFacts,
+    /// Where defaults came from, for the operator to see.
+    pub origins: Vec<String>,
+}
+
+/// The host a command works on: this one, or an image below `--root`.
+///
+/// # Errors
+/// When the root cannot be opened.
+pub(super) fn host(root: Option<&Path>) -> Result<Host> {
+    match root {
+        Some(root) => Host::new(absolute(root)?, Box::new(NoUnits)),
+        None => Host::new("/", Box::new(Systemd)),
+    }
+}
+
+/// Resolves flags and file against the host.
+///
+/// # Errors
+/// Every mistake in file and flags in one report.
+pub(super) fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
+    master_at(args, global.root.as_deref())
+}
+
+/// As [`master`], for the host below `root`.
+///
+/// # Errors
+/// As [`master`].
+pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved> {
+    let host = host(root)?;
+    let mut spec = cluster(args, &host)?;
+    let layout = Layout::host();
+    let record = observe::record(&host, &layout.record())?;
+    let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
+    let mut origins = vec![];
+    let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
+    if !spec.masters.iter().any(|m| m.name == node.name) {
+        spec.masters.push(node.clone());
+    }
+    let tools = preflight::tools(&facts, &spec);
+    let missing: Vec<_> =
+        UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
+    let master = Master {
+        templates: templates(spec.templates.as_deref())?,
+        this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
+        tools,
+        spec,
+        adapt: Box::new(move |desired| {
+            for (unit, program) in &missing {
+                if let Some(unit) = desired.units.iter_mut().find(|u| u.run && u.name == *unit) {
+                    unit.run = false;
+                    desired.notes.push(format!("{} is written but not started: {program} is not installed", unit.name));
+                }
+            }
+            let kubelet_runs = desired.units.iter().any(|u| u.name == "kubelet.service" && u.run);
+            if !kubelet_runs {
+                desired.bindings = None;
+            }
+        }),
+    };
+    Ok(Resolved { host, master, facts, origins })
+}
+
+/// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.
+///
+/// # Errors
+/// Every mistake in file and flags in one report.
+pub(super) fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
+    let read = match &args.config {
+        Some(path) => {
+            let bytes = operator::read(path)?;
+            Some((path.display().to_string(), bytes))
+        }
+        None => {
+            let path = Layout::host().cluster_yaml();
+            host.read(&path)?.map(|bytes| (path.display().to_string(), bytes))
+        }
+    };
+    match &read {
+        Some((name, bytes)) => file::load(Some((name, file::decode(name, bytes)?)), &args.overrides()),
+        None => file::load(None, &args.overrides()),
+    }
+}
+
+/// The node that is meant: flags, else what this host was set up as, else what the host says.
+fn node(
+    args: &SpecArgs,
+    spec: &ClusterSpec,
+    recorded: Option<&str>,
+    facts: &HostFacts,
+    origins: &mut Vec<String>,
+) -> Result<Node> {
+    let mut problems = vec![];
+    let name = match (&args.name, recorded) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) => {
+            origins.push(format!("node name {name}: this host was set up as it"));
+            name.to_owned()
+        }
+        (None, None) => {
+            origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            facts.hostname.clone()
+        }
+    };
+    if let Err(mistake) = address::node_name(&name) {
+        problems.push(Problem { at: "--name".into(), message: mistake.message, hint: mistake.hint });
+    }
+    let known = spec.masters.iter().find(|m| m.name == name).map(|m| m.ip);
+    let ip = match (&args.advertise_ip, known, facts.default_ip) {
+        (Some(text), ..) => address::ip(text).map_err(|m| (m.message, m.hint)),
+        (None, Some(ip), _) => Ok(ip),
+        (None, None, Some(ip)) => {
+            origins.push(format!("address {ip}: source of the default route; --advertise-ip IP to choose"));
+            Ok(ip)
+        }
+        (None, None, None) => Err((
+            "no address is known for this node: the host has no default route".to_owned(),
+            Some("give one of: ip -brief address".to_owned()),
+        )),
+    };
+    match ip {
+        Ok(ip) if problems.is_empty() => Ok(Node { name, ip }),
+        Ok(_) => Err(Error::usage("this node is not described well").problems(problems)),
+        Err((message, hint)) => {
+            problems.push(Problem { at: "--advertise-ip".into(), message, hint });
+            Err(Error::usage("this node is not described well").problems(problems))
+        }
+    }
+}
+
+/// The embedded templates with the operator's overrides.
+///
+/// # Errors
+/// When the directory or a template cannot be read or does not compile.
+pub(super) fn templates(dir: Option<&Path>) -> Result<Templates> {
+    match dir {
+        Some(dir) => Templates::with_overrides(&operator::templates(dir)?),
+        None => Templates::with_overrides(&BTreeMap::new()),
+    }
+}
+
+/// What a reset works on: the host, the node it was set up as, etcd's data directory.
+///
+/// # Errors
+/// When the record does not read.
+pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
+    let host = host(global.root.as_deref())?;
+    let layout = Layout::host();
+    let record = observe::record(&host, &layout.record())?;
+    let data_dir = match cluster(&SpecArgs::default(), &host) {
+        Ok(spec) => spec.etcd.data_dir,
+        // A reset must work on a host whose cluster.yaml is broken; only the default directory is known then.
+        Err(_) => PathBuf::from("/var/lib/etcd"),
+    };
+    let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: IpAddr::from([127, 0, 0, 1]) };
+    Ok((host, ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout }, data_dir))
+}
+
+/// A directory results are written to: made if it is missing.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn out_dir(path: &Path) -> Result<PathBuf> {
+    let path = absolute(path)?;
+    Host::new("/", Box::new(NoUnits))?.ensure_dir(&path, 0o755, Owner::Root)?;
+    Ok(path)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::usage(format!("{} is no path", path.display())).cause(e))
+}

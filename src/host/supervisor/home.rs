@@ -1,0 +1,245 @@
+//! A lab's directory: whose it is, what lies where in it, and who may work on it.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::spec::layout::Layout;
+
+/// The one master of a lab.
+pub const MASTER: &str = "m1";
+
+/// Written by us into a directory that was empty: what may be used, and what may be purged.
+const MARKER: &str = ".hamaster-lab";
+const SCHEMA: &str = "hamaster/lab/v1";
+
+/// A lab's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    dir: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    schema: String,
+    address: IpAddr,
+}
+
+/// Held while a command works on a lab, or while its supervisor lives. The kernel lets go of it when the holder dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Home {
+    /// The lab at `dir`, if there is one.
+    ///
+    /// # Errors
+    /// When `dir` holds something else.
+    pub fn find(dir: &Path) -> Result<Option<Self>> {
+        let Ok(dir) = dir.canonicalize() else { return Ok(None) };
+        if dir.join(MARKER).is_file() {
+            return Ok(Some(Self { dir }));
+        }
+        match fs::read_dir(&dir).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Ok(None),
+            Ok(false) => Err(foreign(&dir)),
+            Err(e) => Err(Error::usage(format!("cannot read {} as a lab directory", dir.display()))
+                .cause(e)
+                .hint("name another directory with --dir")),
+        }
+    }
+
+    /// Makes `dir` a lab whose master answers on `address`; `dir` must be absent or empty.
+    ///
+    /// # Errors
+    /// When `dir` holds something else or cannot be made.
+    pub fn claim(dir: &Path, address: IpAddr) -> Result<Self> {
+        let failed = |e: io::Error| {
+            Error::apply(format!("cannot make the lab directory {}", dir.display()))
+                .cause(e)
+                .hint("name another directory with --dir")
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        // Canonical, because every rendered file names paths below it and a second `up` must render the same.
+        let dir = &dir.canonicalize().map_err(failed)?;
+        if dir.to_str().is_none() {
+            return Err(Error::usage(format!("the lab directory {} is not valid UTF-8", dir.display()))
+                .hint("name another directory with --dir"));
+        }
+        if fs::read_dir(dir).map_err(failed)?.next().is_some() {
+            return Err(foreign(dir));
+        }
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        let home = Self { dir: dir.clone() };
+        let marker = Marker { schema: SCHEMA.to_owned(), address };
+        home.replace(&home.dir.join(MARKER), &serde_json::to_vec(&marker).unwrap_or_default()).map_err(failed)?;
+        Ok(home)
+    }
+
+    /// The loopback address this lab's master was given.
+    ///
+    /// # Errors
+    /// When the marker cannot be read.
+    pub fn address(&self) -> Result<IpAddr> {
+        let path = self.dir.join(MARKER);
+        let wrong = |cause: String| {
+            Error::conflict(format!("{} does not say which address this lab has", path.display()))
+                .cause(cause)
+                .hint(format!("move {} away and run hamaster lab up again", self.dir.display()))
+        };
+        let bytes = fs::read(&path).map_err(|e| wrong(e.to_string()))?;
+        let marker: Marker = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        if marker.schema == SCHEMA { Ok(marker.address) } else { Err(wrong(format!("schema {}", marker.schema))) }
+    }
+
+    /// The directory itself, canonical.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The master's files: the layout of a host, moved below this directory.
+    pub fn layout(&self) -> Layout {
+        Layout::below(self.dir.join(MASTER))
+    }
+
+    /// The spec the lab was made from; an operator may edit it and run `up` again.
+    pub fn cluster_yaml(&self) -> PathBuf {
+        self.dir.join("cluster.yaml")
+    }
+
+    /// What the supervisor itself has to say.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.dir.join("supervisor.log")
+    }
+
+    /// Output of the unit or container `name`.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(MASTER).join("log").join(format!("{name}.log"))
+    }
+
+    pub(super) fn units(&self) -> PathBuf {
+        self.layout().path("/etc/systemd/system")
+    }
+
+    pub(super) fn enabled(&self) -> PathBuf {
+        self.dir.join(MASTER).join("enabled.json")
+    }
+
+    pub(super) fn pids(&self) -> PathBuf {
+        self.dir.join("run/pids.json")
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.dir.join("supervisor.sock")
+    }
+
+    /// The socket by a short name: a socket address holds 107 bytes, a lab may lie deeper than that.
+    pub(super) fn with_socket<T>(&self, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+        let dir = File::open(&self.dir)?;
+        act(&PathBuf::from(format!("/proc/self/fd/{}/supervisor.sock", dir.as_raw_fd())))
+    }
+
+    /// Keeps every other `up` and `down` of this lab out.
+    ///
+    /// # Errors
+    /// When one is at work.
+    pub fn lock(&self) -> Result<Lock> {
+        self.try_lock(&self.dir)?.ok_or_else(|| {
+            Error::conflict(format!("another hamaster lab command is at work on {}", self.dir.display()))
+                .hint("wait for it to end, then run this again")
+        })
+    }
+
+    /// Held by the supervisor for its whole life; `None` when one is alive.
+    pub(super) fn supervisor_lock(&self) -> Result<Option<Lock>> {
+        let path = self.dir.join("run/supervisor.lock");
+        self.make_dir(&self.dir.join("run"))?;
+        File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|e| Error::apply(format!("cannot write {}", path.display())).cause(e))?;
+        self.try_lock(&path)
+    }
+
+    fn try_lock(&self, path: &Path) -> Result<Option<Lock>> {
+        let failed = |e: io::Error| Error::apply(format!("cannot lock {}", path.display())).cause(e);
+        let file = File::open(path).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(failed(e.into())),
+        }
+    }
+
+    pub(super) fn make_dir(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path).map_err(|e| Error::apply(format!("cannot make {}", path.display())).cause(e))
+    }
+
+    /// Replaces a small file at once: a reader sees the old or the new one. Not synced: it describes live processes.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let parent = path.parent().unwrap_or(&self.dir);
+        fs::create_dir_all(parent)?;
+        let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
+        io::Write::write_all(&mut temporary, bytes)?;
+        temporary.persist(path)?;
+        Ok(())
+    }
+
+    /// The bytes of `cluster.yaml`; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_cluster_yaml(&self) -> Result<Option<String>> {
+        let path = self.cluster_yaml();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::usage(format!("cannot read {}", path.display())).cause(e)),
+        }
+    }
+
+    /// Writes `cluster.yaml`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_cluster_yaml(&self, text: &str) -> Result<()> {
+        let path = self.cluster_yaml();
+        self.replace(&path, text.as_bytes())
+            .map_err(|e| Error::apply(format!("cannot write {}", path.display())).cause(e))
+    }
+
+    /// Removes the lab with everything in it.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
+    pub fn purge(self) -> Result<()> {
+        // The marker goes last: a purge that was cut short can be run again.
+        let failed = |e: io::Error| Error::apply(format!("cannot remove {}", self.dir.display())).cause(e);
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() == MARKER {
+                continue;
+            }
+            if entry.file_type().map_err(failed)?.is_dir() {
+                fs::remove_dir_all(entry.path()).map_err(failed)?;
+            } else {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        fs::remove_dir_all(&self.dir).map_err(failed)
+    }
+}
+
+fn foreign(dir: &Path) -> Box<Error> {
+    Error::conflict(format!("{} is not a lab: it holds files that are not ours", dir.display()))
+        .hint("name an empty or new directory with --dir")
+}

@@ -1,0 +1,46 @@
+//! The loopback address a lab's master answers on: one of its own, so that labs and a real etcd live side by side.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// What a master listens on: etcd's clients, peers and metrics, the apiserver, controller-manager, scheduler.
+pub const PORTS: [u16; 6] = [2379, 2380, 2381, 6443, 10257, 10259];
+
+/// Ports of a master that somebody listens on at `ip`.
+pub fn taken(ip: IpAddr) -> Vec<u16> {
+    PORTS.into_iter().filter(|&port| TcpListener::bind((ip, port)).is_err()).collect()
+}
+
+/// The first free address of `127.0.77.1`, `127.0.78.1`, …
+///
+/// # Errors
+/// When every one is taken.
+pub fn free() -> Result<IpAddr> {
+    let mut addresses = (77..=254).map(|third| IpAddr::V4(Ipv4Addr::new(127, 0, third, 1)));
+    addresses.find(|&ip| taken(ip).is_empty()).ok_or_else(|| {
+        Error::refused("every loopback address for a lab, 127.0.77.1 to 127.0.254.1, has its ports taken")
+            .hint(format!("ss -ltnp, and look for ports {PORTS:?}"))
+    })
+}
+
+/// What etcd says on `http://ip:2381/health`; `Err` says why there is no answer.
+///
+/// # Errors
+/// When nobody answers, or not `200`.
+pub fn etcd_health(ip: IpAddr) -> Result<(), String> {
+    let ask = || -> std::io::Result<String> {
+        let patience = Duration::from_secs(2);
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(ip, 2381), patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(format!("GET /health HTTP/1.1\r\nHost: {ip}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.take(64 << 10).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|e| e.to_string())?;
+    let status = answer.lines().next().unwrap_or_default();
+    if status.contains(" 200 ") { Ok(()) } else { Err(status.to_owned()) }
+}

@@ -1,0 +1,25 @@
+//! What of a master's plan holds in a lab.
+
+use crate::state::desired::{Desired, Placement};
+use crate::state::{Owner, PhaseId};
+
+/// The phases that apply: the others change the kernel, the container runtime or the kubelet of the machine itself.
+pub const PHASES: [PhaseId; 6] =
+    [PhaseId::Pki, PhaseId::Kubeconfig, PhaseId::Etcd, PhaseId::ControlPlane, PhaseId::Election, PhaseId::Register];
+
+/// The one unit that runs.
+const ETCD: &str = "etcd.service";
+
+/// Turns what a host should hold into what a lab should: every file is the operator's own, since a lab makes no user
+/// `etcd` and drops no privileges, and of all units only etcd's runs.
+pub fn adapt(desired: &mut Desired) {
+    let owners = desired.dirs.iter_mut().map(|d| &mut d.owner).chain(desired.files.iter_mut().map(|f| &mut f.owner));
+    let keys = desired.certs.iter_mut().filter_map(|c| match &mut c.placement {
+        Placement::Pair { owner, .. } => Some(owner),
+        _ => None,
+    });
+    owners.chain(keys).for_each(|owner| *owner = Owner::Root);
+    for unit in desired.units.iter_mut().filter(|u| u.name != ETCD) {
+        (unit.enable, unit.run, unit.ready) = (false, false, None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Stops a lab.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::host::processes::Supervised;
+use crate::host::supervisor::await_end;
+use crate::host::supervisor::home::Home;
+
+/// More than the stop timeouts of pods and units together.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What `lab down` found to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Down {
+    /// A supervisor ran and was stopped.
+    pub stopped: bool,
+    /// The directory was removed.
+    pub purged: bool,
+}
+
+/// Stops pods, units and the supervisor of the lab at `dir` and waits until they are gone; with `purge` its directory
+/// goes too. Without a lab there is nothing to do.
+///
+/// # Errors
+/// When `dir` holds something else, another command is at work on it, or something does not stop.
+pub fn down(dir: &Path, purge: bool) -> Result<Down> {
+    let Some(home) = Home::find(dir)? else { return Ok(Down { stopped: false, purged: false }) };
+    let _lock = home.lock()?;
+    let stopped = Supervised::of(&home).shut_down()?;
+    let _gone = await_end(&home, PATIENCE)?;
+    if purge {
+        home.purge()?;
+    }
+    Ok(Down { stopped, purged: purge })
+}

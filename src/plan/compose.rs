@@ -1,0 +1,90 @@
+//! Spec → [`Desired`]: everything one master should hold, rendered whole before anything is touched.
+
+use crate::error::Result;
+use crate::etcd::keys;
+use crate::pki::catalog;
+use crate::render::{self, EtcdStart, Input, Templates};
+use crate::spec::{ClusterSpec, NetworkPlugin, ThisNode};
+use crate::state::desired::{Desired, ManagedDir, ManagedFile, StoreKey};
+use crate::state::facts::Tools;
+use crate::state::{Owner, PhaseId};
+
+/// What has been observed of this master that its files depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// It has been healthy once: its unit says `existing`, so that a wiped disk can never become a new empty cluster.
+    pub sealed: bool,
+    /// `--initial-cluster-token`, one per cluster.
+    pub token: String,
+    /// The cluster CA's certificate is here and its key is not.
+    pub external_ca: bool,
+}
+
+/// Everything `this` master of `spec` should hold.
+///
+/// # Errors
+/// When a template does not render.
+pub fn desired(
+    spec: &ClusterSpec,
+    this: &ThisNode,
+    tools: &Tools,
+    templates: &Templates,
+    given: &Given,
+) -> Result<Desired> {
+    let layout = &this.layout;
+    let etcd = EtcdStart { sealed: given.sealed, token: &given.token };
+    let input = Input { spec, this, tools, etcd, external_ca: given.external_ca };
+    let mut files = render::files(&input, templates)?;
+    files.push(ManagedFile {
+        phase: PhaseId::Register,
+        path: layout.cluster_yaml(),
+        mode: 0o600,
+        owner: Owner::Root,
+        bytes: crate::spec::file::to_yaml(spec).into_bytes(),
+        inputs: vec![],
+    });
+    let mut keys = vec![];
+    if spec.network.plugin == NetworkPlugin::Flannel {
+        keys.push(StoreKey {
+            phase: PhaseId::Network,
+            key: keys::FLANNEL.to_owned(),
+            value: render::flannel_config(spec).into_bytes(),
+            spec: false,
+        });
+    }
+    keys.push(StoreKey {
+        phase: PhaseId::Register,
+        key: keys::SPEC.to_owned(),
+        value: crate::spec::file::to_yaml(spec).into_bytes(),
+        spec: true,
+    });
+    let rbac = layout.config().join("rbac.yaml");
+    Ok(Desired {
+        dirs: dirs(spec, this),
+        cas: catalog::cas(spec, this),
+        certs: catalog::certs(spec, this),
+        secrets: catalog::secrets(spec, this),
+        bindings: files.iter().any(|f| f.path == rbac).then_some(rbac),
+        files,
+        units: render::units(&input),
+        keys,
+        notes: render::notes(spec),
+    })
+}
+
+/// The directories whose mode matters, or that something expects to be there.
+fn dirs(spec: &ClusterSpec, this: &ThisNode) -> Vec<ManagedDir> {
+    let l = &this.layout;
+    let dir = |phase, path, mode, owner| ManagedDir { phase, path, mode, owner, scratch: false };
+    let data = dir(PhaseId::Etcd, l.path(&spec.etcd.data_dir), 0o700, Owner::Etcd);
+    vec![
+        dir(PhaseId::Pki, l.state(), 0o700, Owner::Root),
+        dir(PhaseId::Pki, l.pki(), 0o755, Owner::Root),
+        dir(PhaseId::Pki, l.etcd_pki(), 0o755, Owner::Root),
+        ManagedDir { scratch: true, ..data },
+        dir(PhaseId::Kubelet, l.kubelet(), 0o755, Owner::Root),
+        dir(PhaseId::ControlPlane, l.manifests(), 0o755, Owner::Root),
+        dir(PhaseId::ControlPlane, l.audit_log_dir(), 0o700, Owner::Root),
+        dir(PhaseId::Election, l.standby(), 0o755, Owner::Root),
+    ]
+}

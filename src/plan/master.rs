@@ -1,0 +1,368 @@
+//! What is left to do to make this host the master the spec asks for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use time::OffsetDateTime;
+
+use crate::pki::judge::{self, Verdict};
+use crate::pki::IssueReason;
+use crate::plan::{Action, Conflict, Phase, Run};
+use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
+use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
+use crate::state::{Digest, Owner, PhaseId};
+
+/// What the operator allows and what the clock says.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Take over files that exist, differ and are not ours (backed up first).
+    pub adopt: bool,
+    /// A service manager runs here; false below `--root`, where units are enabled but nothing is started.
+    pub starts_units: bool,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// Plans one phase.
+///
+/// # Errors
+/// Every [`Conflict`] in the phase: something exists that is not ours.
+pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy) -> Result<Phase, Vec<Conflict>> {
+    let mut p = Planner { id, desired, observed, policy, dirs: BTreeMap::new(), steps: vec![], conflicts: vec![] };
+    p.certificates();
+    p.secrets();
+    p.files();
+    p.keys();
+    p.units();
+    p.bindings();
+    let mut steps = p.directories();
+    steps.append(&mut p.steps);
+    if p.conflicts.is_empty() { Ok(Phase { id, steps }) } else { Err(p.conflicts) }
+}
+
+/// Plans the seal of a member that is healthy for the first time. `sealed` is the desired state of a sealed member.
+pub fn seal(sealed: &Desired, observed: &Observed, unit: &str) -> Option<Phase> {
+    let wanted = sealed.units.iter().find(|u| u.name == unit)?;
+    let running = observed.units.get(unit).is_some_and(|f| f.active);
+    (wanted.run && running && observed.record.etcd.is_none()).then(|| Phase {
+        id: PhaseId::Etcd,
+        steps: vec![Action::SealMember {
+            unit: unit.to_owned(),
+            stamp: inputs_digest(&wanted.inputs, sealed, observed),
+        }],
+    })
+}
+
+/// Every path a plan of `desired` must have been observed at: what it writes, what that depends on, and all parents.
+pub fn paths_of_interest(desired: &Desired) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = vec![];
+    all.extend(desired.dirs.iter().map(|d| d.path.clone()));
+    all.extend(desired.cas.iter().flat_map(|c| [c.cert.clone(), c.key.clone()]));
+    for cert in &desired.certs {
+        all.extend(cert.placement.paths().into_iter().map(Path::to_path_buf));
+        if let Some(dir) = request_dir(desired) {
+            all.extend(["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id))));
+        }
+    }
+    all.extend(desired.secrets.iter().flat_map(|s| s.paths().into_iter().map(Path::to_path_buf)));
+    all.extend(desired.files.iter().flat_map(|f| f.inputs.iter().chain([&f.path])).cloned());
+    all.extend(desired.units.iter().flat_map(|u| u.inputs.clone()));
+    let parents: Vec<PathBuf> = all.iter().flat_map(|p| p.ancestors().skip(1)).map(Path::to_path_buf).collect();
+    all.extend(parents);
+    all.retain(|p| p.parent().is_some());
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Where signing requests for an external CA are kept: `csr` beside the cluster CA.
+fn request_dir(desired: &Desired) -> Option<PathBuf> {
+    desired.cas.iter().find(|c| c.id == CaId::Cluster)?.cert.parent().map(|d| d.join("csr"))
+}
+
+/// The digest of what a unit or a static pod reads: rendered files as they will be, everything else as it is.
+pub fn inputs_digest(inputs: &[PathBuf], desired: &Desired, observed: &Observed) -> Digest {
+    let mut all = String::new();
+    for path in inputs {
+        let digest = match desired.files.iter().find(|f| f.path == *path) {
+            Some(file) => Some(Digest::of(&file.bytes)),
+            None => observed.digest(path),
+        };
+        all.push_str(&format!("{}={}\n", path.display(), digest.map_or("absent".to_owned(), |d| d.to_string())));
+    }
+    Digest::of(all.as_bytes())
+}
+
+/// The final bytes of a rendered file: the placeholder replaced by the digest of its inputs.
+pub fn final_bytes(file: &ManagedFile, desired: &Desired, observed: &Observed) -> Vec<u8> {
+    match std::str::from_utf8(&file.bytes) {
+        Ok(text) if !file.inputs.is_empty() => {
+            text.replace(INPUTS_DIGEST, &inputs_digest(&file.inputs, desired, observed).to_string()).into_bytes()
+        }
+        _ => file.bytes.clone(),
+    }
+}
+
+struct Planner<'a> {
+    id: PhaseId,
+    desired: &'a Desired,
+    observed: &'a Observed,
+    policy: Policy,
+    /// Directories the steps need: path → mode, owner, scratch.
+    dirs: BTreeMap<PathBuf, (u32, Owner, bool)>,
+    steps: Vec<Action>,
+    conflicts: Vec<Conflict>,
+}
+
+impl Planner<'_> {
+    fn conflict(&mut self, path: &Path, message: impl Into<String>, hint: impl Into<String>) {
+        self.conflicts.push(Conflict { path: path.to_owned(), message: message.into(), hint: hint.into() });
+    }
+
+    fn ours(&self, path: &Path) -> bool {
+        self.observed.record.files.contains_key(path)
+    }
+
+    /// A parent that is missing is made, 0755 root.
+    fn parents_of(&mut self, path: &Path) {
+        for parent in path.ancestors().skip(1).filter(|p| p.parent().is_some()) {
+            if self.observed.at(parent).is_none() {
+                self.dirs.entry(parent.to_owned()).or_insert((0o755, Owner::Root, false));
+            }
+        }
+    }
+
+    fn directories(&mut self) -> Vec<Action> {
+        let (id, desired) = (self.id, self.desired);
+        for dir in desired.dirs.iter().filter(|d| d.phase == id) {
+            self.parents_of(&dir.path);
+            let ours = self.observed.record.dirs.contains(&dir.path);
+            // A directory that was there before keeps its mode, unless what we put there demands a private one.
+            let strict = ours || dir.scratch || dir.mode == 0o700;
+            let wrong = match self.observed.at(&dir.path) {
+                Some(fact) if fact.kind == PathKind::Dir => strict && !self.right(fact, dir.mode, dir.owner),
+                _ => true,
+            };
+            if wrong || self.dirs.contains_key(&dir.path) {
+                self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.scratch));
+            }
+        }
+        let dirs = std::mem::take(&mut self.dirs);
+        let mut steps = vec![];
+        for (path, (mode, owner, scratch)) in dirs {
+            match self.observed.at(&path) {
+                Some(fact) if fact.kind != PathKind::Dir => self.conflict(
+                    &path,
+                    "is in the way: a directory is needed here",
+                    format!("mv {0} {0}.old", path.display()),
+                ),
+                _ => steps.push(Action::EnsureDir { path, mode, owner, scratch }),
+            }
+        }
+        steps
+    }
+
+    fn right(&self, fact: &PathFact, mode: u32, owner: Owner) -> bool {
+        let (uid, gid) = match owner {
+            Owner::Root => self.observed.owners.root,
+            Owner::Etcd => self.observed.owners.etcd,
+        };
+        fact.mode == mode && fact.uid == uid && fact.gid == gid
+    }
+
+    fn content(&self, path: &Path) -> Option<&ContentFact> {
+        self.observed.at(path).map(|f| &f.content)
+    }
+
+    fn certificates(&mut self) {
+        let desired = self.desired;
+        let mut verdicts = BTreeMap::new();
+        for ca in &desired.cas {
+            let verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
+            if self.id == PhaseId::Pki {
+                match &verdict {
+                    Verdict::Make => {
+                        self.parents_of(&ca.cert);
+                        self.steps.push(Action::IssueCa { ca: ca.clone() });
+                    }
+                    Verdict::Broken { why, hint } => self.conflict(&ca.cert, why, hint),
+                    Verdict::Keep | Verdict::Derive | Verdict::External => {}
+                }
+            }
+            verdicts.insert(ca.id, verdict);
+        }
+        let id = self.id;
+        for cert in desired.certs.iter().filter(|c| c.phase == id) {
+            let Some(ca) = desired.cas.iter().find(|c| c.id == cert.issuer) else { continue };
+            match verdicts.get(&cert.issuer) {
+                Some(Verdict::Broken { .. }) | None => {}
+                Some(verdict) => self.leaf(cert, ca, verdict),
+            }
+        }
+    }
+
+    fn leaf(&mut self, cert: &CertSpec, ca: &CaSpec, verdict: &Verdict) {
+        let paths = &self.observed.paths;
+        let exists = cert.placement.paths().iter().any(|p| paths.contains_key(*p));
+        let reason = match self.content(&ca.cert) {
+            Some(ContentFact::Certs(certs)) if *verdict != Verdict::Make && !certs.is_empty() => {
+                judge::leaf(cert, paths, &certs[0], self.policy.now)
+            }
+            _ if exists => Some(IssueReason::WrongIssuer),
+            _ => Some(IssueReason::Missing),
+        };
+        let Some(reason) = reason else { return self.modes(cert.placement.modes()) };
+        for path in cert.placement.paths() {
+            if self.observed.at(path).is_some() && !self.ours(path) && !self.policy.adopt {
+                self.conflict(
+                    path,
+                    format!("is not ours and cannot be used: {reason}"),
+                    format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display()),
+                );
+                return;
+            }
+            self.parents_of(path);
+        }
+        if *verdict == Verdict::External { self.requested(cert, ca) } else {
+            self.steps.push(Action::IssueLeaf { cert: cert.clone(), issuer: ca.clone(), reason });
+        }
+    }
+
+    /// External CA: first a key and a request, then, once the signed certificate has arrived, the import.
+    fn requested(&mut self, cert: &CertSpec, ca: &CaSpec) {
+        let Some(dir) = request_dir(self.desired) else { return };
+        let [key, csr, signed] = ["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id)));
+        if self.observed.at(&signed).is_some() {
+            self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key });
+        } else if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
+            self.dirs.insert(dir, (0o700, Owner::Root, false));
+            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr });
+        } else {
+            self.conflict(
+                &signed,
+                format!("waits for the external CA to sign {}", csr.display()),
+                format!("sign it with the key of {} and put the certificate at {}", ca.common_name, signed.display()),
+            );
+        }
+    }
+
+    fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
+        for (path, mode, owner) in wanted {
+            if let Some(fact) = self.observed.at(path) {
+                if self.ours(path) && !self.right(fact, mode, owner) {
+                    self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
+                }
+            }
+        }
+    }
+
+    fn secrets(&mut self) {
+        let (id, desired) = (self.id, self.desired);
+        for secret in desired.secrets.iter().filter(|s| s.phase == id) {
+            let reason = match judge::secret(secret, &self.observed.paths) {
+                Verdict::Make => IssueReason::Missing,
+                Verdict::Derive => IssueReason::HalfMissing,
+                Verdict::Keep | Verdict::External => {
+                    self.modes(secret.modes());
+                    continue;
+                }
+                Verdict::Broken { why, hint } => {
+                    self.conflict(&secret.path, why, hint);
+                    continue;
+                }
+            };
+            self.parents_of(&secret.path);
+            self.steps.push(Action::WriteSecret { secret: secret.clone(), reason });
+        }
+    }
+
+    fn files(&mut self) {
+        let (id, desired) = (self.id, self.desired);
+        for file in desired.files.iter().filter(|f| f.phase == id) {
+            self.parents_of(&file.path);
+            let bytes = final_bytes(file, desired, self.observed);
+            let (path, mode, owner) = (file.path.clone(), file.mode, file.owner);
+            let Some(fact) = self.observed.at(&path) else {
+                self.steps.push(Action::WriteFile { path, mode, owner, bytes, before: None, backup: false });
+                continue;
+            };
+            if fact.kind != PathKind::File {
+                self.conflict(&path, "is in the way: not a regular file", format!("mv {0} {0}.old", path.display()));
+            } else if fact.digest == Some(Digest::of(&bytes)) {
+                if !self.right(fact, mode, owner) && (self.ours(&path) || self.policy.adopt) {
+                    self.steps.push(Action::SetMode { path, mode, owner });
+                }
+            } else if self.ours(&path) || self.policy.adopt {
+                let known = self.observed.record.files.get(&path).and_then(|f| f.digest);
+                let backup = known.is_none() || known != fact.digest;
+                let before = match &fact.content {
+                    ContentFact::Public(b) => Some(b.clone()),
+                    _ => Some(vec![]),
+                };
+                self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup });
+            } else {
+                let hint = format!(
+                    "compare with: hamaster render --out DIR; then mv {0} {0}.old, or run again with --adopt (it is \
+                     backed up first)",
+                    path.display()
+                );
+                self.conflict(&path, "exists, differs from what is wanted, and is not ours", hint);
+            }
+        }
+    }
+
+    fn keys(&mut self) {
+        if !self.policy.starts_units {
+            return;
+        }
+        for key in self.desired.keys.iter().filter(|k| k.phase == self.id) {
+            let found = self.observed.store.as_ref().and_then(|s| s.get(&key.key));
+            if key.spec && found != Some(&key.value) {
+                let yaml = String::from_utf8_lossy(&key.value).into_owned();
+                self.steps.push(Action::PutSpec { yaml });
+            } else if !key.spec && found.is_none() {
+                self.steps.push(Action::PutIfAbsent { key: key.key.clone(), value: key.value.clone() });
+            }
+        }
+    }
+
+    fn units(&mut self) {
+        let mut steps = vec![];
+        let mut reload = self.steps.iter().any(|s| {
+            matches!(s, Action::WriteFile { path, .. } if path.components().any(|c| c.as_os_str() == "systemd"))
+        });
+        for unit in self.desired.units.iter().filter(|u| u.phase == self.id) {
+            let fact = self.observed.units.get(&unit.name).cloned().unwrap_or_default();
+            reload |= fact.needs_reload;
+            let stamp = inputs_digest(&unit.inputs, self.desired, self.observed);
+            let known = self.observed.record.units.get(&unit.name).and_then(|s| s.inputs);
+            let run = match (unit.run && self.policy.starts_units, fact.active) {
+                (false, _) => Run::Leave,
+                (true, false) => Run::Start,
+                (true, true) if known != Some(stamp) => Run::Restart,
+                (true, true) => Run::Leave,
+            };
+            let enable = (unit.enable && !fact.enabled).then_some(true);
+            if enable.is_some() || run != Run::Leave {
+                let (ready, stamp) = match run {
+                    Run::Leave => (None, None),
+                    _ => (unit.ready.clone(), Some(stamp)),
+                };
+                steps.push(Action::SetUnit { unit: unit.name.clone(), enable, run, stamp, ready });
+            }
+        }
+        if reload && self.policy.starts_units {
+            self.steps.push(Action::ReloadUnits);
+        }
+        self.steps.append(&mut steps);
+    }
+
+    fn bindings(&mut self) {
+        let Some(path) = &self.desired.bindings else { return };
+        let Some(file) = self.desired.files.iter().find(|f| f.path == *path) else { return };
+        let wanted = Digest::of(&file.bytes);
+        if self.id == PhaseId::Register && self.policy.starts_units && self.observed.record.bindings != Some(wanted) {
+            self.steps.push(Action::ApplyBindings);
+        }
+    }
+}

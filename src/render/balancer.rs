@@ -1,0 +1,69 @@
+//! Load balancers before the apiservers, for hosts that hamaster does not manage: configuration to copy.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{API_PORT, Templates};
+use crate::error::{Error, Result};
+use crate::spec::{Address, ClusterSpec};
+
+/// haproxy.cfg and nginx.conf
+#[derive(Serialize)]
+struct Balancer {
+    port: u16,
+    masters: Vec<Backend>,
+}
+
+#[derive(Serialize)]
+struct Backend {
+    name: String,
+    /// `ip:port`, an IPv6 address in brackets.
+    address: String,
+}
+
+/// keepalived.conf
+#[derive(Serialize)]
+struct Keepalived {
+    interface: String,
+    virtual_router_id: u8,
+    virtual_ip: String,
+    port: u16,
+}
+
+/// `haproxy.cfg`, `nginx.conf` and, when the first address of the load balancer is an IP to share, `keepalived.conf`.
+///
+/// # Errors
+/// When no master is known to send clients to, or a template does not render.
+pub fn load_balancer(spec: &ClusterSpec, templates: &Templates) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    if spec.masters.is_empty() {
+        return Err(Error::usage("there is no master to balance between")
+            .hint("list them in cluster.yaml: masters: [{ name: m1, ip: 10.0.0.1 }]"));
+    }
+    let port = spec.load_balancer.port;
+    let backend = |name: &str, ip: IpAddr| Backend {
+        name: name.to_owned(),
+        address: std::net::SocketAddr::new(ip, API_PORT).to_string(),
+    };
+    let balancer = Balancer { port, masters: spec.masters.iter().map(|m| backend(&m.name, m.ip)).collect() };
+    let mut out = vec![
+        (PathBuf::from("haproxy.cfg"), templates.render("lb/haproxy.cfg.hbs", &balancer)?.into_bytes()),
+        (PathBuf::from("nginx.conf"), templates.render("lb/nginx.conf.hbs", &balancer)?.into_bytes()),
+    ];
+    let first_ip = spec.load_balancer.addresses.iter().find_map(|a| match a {
+        Address::Ip(ip) => Some(ip.to_string()),
+        Address::Dns(_) => None,
+    });
+    if let Some(virtual_ip) = first_ip {
+        let keepalived = Keepalived {
+            interface: spec.load_balancer.interface.clone(),
+            virtual_router_id: spec.load_balancer.virtual_router_id,
+            virtual_ip,
+            port,
+        };
+        let text = templates.render("lb/keepalived.conf.hbs", &keepalived)?;
+        out.push((PathBuf::from("keepalived.conf"), text.into_bytes()));
+    }
+    Ok(out)
+}

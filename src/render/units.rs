@@ -1,0 +1,91 @@
+//! Which units a master runs, and every file whose change must restart them.
+
+use std::path::PathBuf;
+
+use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime};
+use crate::spec::{ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
+use crate::state::PhaseId;
+use crate::state::desired::{DesiredUnit, Readiness};
+
+/// The units of this master in start order.
+pub fn units(i: &Input) -> Vec<DesiredUnit> {
+    let layout = &i.this.layout;
+    let own = |name: &str, mut read: Vec<PathBuf>| {
+        read.insert(0, layout.unit(name));
+        read
+    };
+    let mut out = vec![running(PhaseId::Etcd, "etcd.service", own("etcd.service", etcd::inputs(i)), etcd_ready(i))];
+
+    // Part of every systemd and started at boot by it; a restart loads what we wrote.
+    let modules = vec![layout.path("/etc/modules-load.d/hamaster.conf")];
+    let sysctls = vec![layout.path("/etc/sysctl.d/90-hamaster.conf")];
+    for (name, read) in [("systemd-modules-load.service", modules), ("systemd-sysctl.service", sysctls)] {
+        out.push(DesiredUnit { enable: false, ..running(PhaseId::Network, name, read, Readiness::Active) });
+    }
+    if i.flannel() {
+        let read = own("flanneld.service", network::inputs(i));
+        out.push(running(PhaseId::Network, "flanneld.service", read, Readiness::Active));
+    }
+
+    if i.spec.runtime == Runtime::Docker {
+        let mut read = vec![layout.path("/etc/docker/daemon.json")];
+        if runtime::classic_docker(i) {
+            read.push(layout.unit("docker.service.d/40-hamaster.conf"));
+        }
+        out.push(running(PhaseId::Runtime, "docker.service", read, Readiness::Active));
+    }
+    match kubelet::runtime_unit(i) {
+        "docker.service" => {}
+        unit => {
+            let read = match i.spec.runtime {
+                Runtime::Docker => layout.unit("cri-docker.service.d/10-hamaster.conf"),
+                Runtime::Containerd => layout.path("/etc/containerd/config.toml"),
+            };
+            out.push(running(PhaseId::Runtime, unit, vec![read], Readiness::Active));
+        }
+    }
+
+    let read = own("kubelet.service", kubelet::inputs(i));
+    out.push(running(PhaseId::Kubelet, "kubelet.service", read, Readiness::Active));
+
+    if i.podmaster() && !i.podmaster_pod() {
+        let mut read = election::inputs(i);
+        read.push(election::config(i));
+        out.push(resting(PhaseId::Election, "hamaster-fence.service", own("hamaster-fence.service", vec![])));
+        out.push(resting(PhaseId::Election, "hamaster-elect.service", own("hamaster-elect.service", read)));
+    }
+    out.push(resting(PhaseId::Register, "hamaster-serve.service", own("hamaster-serve.service", vec![])));
+    out
+}
+
+/// What the operator should know about the rendered set that is not a mistake.
+pub fn notes(spec: &ClusterSpec) -> Vec<String> {
+    let mut out = vec![];
+    if spec.election.mode == ElectionMode::Podmaster {
+        let what = match spec.election.run_as {
+            ElectionRunAs::Unit => "hamaster-elect.service and hamaster-fence.service are installed but not started",
+            ElectionRunAs::StaticPod => "podmaster.yaml runs `hamaster elect`",
+        };
+        out.push(format!(
+            "{what}: this version has no election daemon yet, so scheduler and controller-manager stay on standby; \
+             election.mode native runs them now"
+        ));
+    }
+    out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
+    if spec.profile == Profile::Cis && spec.kubernetes.version.minor <= 21 {
+        out.push("CIS 1.20 also scores PodSecurityPolicy, which blocks every pod until policies are written".into());
+    }
+    out
+}
+
+fn running(phase: PhaseId, name: &str, inputs: Vec<PathBuf>, ready: Readiness) -> DesiredUnit {
+    DesiredUnit { phase, name: name.to_owned(), enable: true, run: true, inputs, ready: Some(ready) }
+}
+
+fn resting(phase: PhaseId, name: &str, inputs: Vec<PathBuf>) -> DesiredUnit {
+    DesiredUnit { phase, name: name.to_owned(), enable: false, run: false, inputs, ready: None }
+}
+
+fn etcd_ready(i: &Input) -> Readiness {
+    Readiness::EtcdHealthy { ip: i.this.loopback, port: ETCD_METRICS_PORT }
+}

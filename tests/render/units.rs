@@ -1,0 +1,169 @@
+//! Units as systemd sees them: `systemd-analyze verify` exits 0 on unknown keys and bad values, so any output fails.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use hamaster::render;
+use hamaster::spec::*;
+use hamaster::state::PhaseId;
+use hamaster::state::desired::Readiness;
+
+use crate::samples::{Set, cis, run, spec, this, variants};
+
+/// What foreign packages bring: units that ours order themselves by.
+const FOREIGN: &[(&str, &str)] = &[
+    ("docker.service", "[Service]\nType=notify\nExecStart=/usr/bin/dockerd\n"),
+    ("containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n"),
+    ("cri-docker.service", "[Service]\nExecStart=/usr/bin/cri-dockerd\n"),
+];
+const PROGRAMS: &[&str] =
+    &["etcd", "flanneld", "kubelet", "hamaster", "dockerd", "containerd", "cri-dockerd", "test", "modprobe"];
+
+/// A root with systemd's own units, stubs for every program and the set's units, and their names.
+fn root(set: &Set, dir: &Path) -> Vec<String> {
+    let system = dir.join("usr/lib/systemd/system");
+    let own = Path::new("/usr/lib/systemd/system");
+    for sub in [&system, &dir.join("usr/bin"), &dir.join("etc/systemd/system")] {
+        std::fs::create_dir_all(sub).unwrap();
+    }
+    for entry in std::fs::read_dir(own).unwrap() {
+        let path = entry.unwrap().path();
+        let needed = path.extension().is_some_and(|e| e == "target" || e == "slice" || e == "mount" || e == "socket");
+        if needed || path.file_name().unwrap().to_str().unwrap().starts_with("modprobe@") {
+            if let Ok(text) = std::fs::read(&path) {
+                std::fs::write(system.join(path.file_name().unwrap()), text).unwrap();
+            }
+        }
+    }
+    for program in PROGRAMS {
+        for bin in ["usr/bin", "usr/sbin", "sbin", "bin"] {
+            std::fs::create_dir_all(dir.join(bin)).unwrap();
+            let path = dir.join(bin).join(program);
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    FOREIGN.iter().for_each(|(name, text)| std::fs::write(system.join(name), text).unwrap());
+    let mut names = vec![];
+    for file in set.files.iter().filter(|f| f.path.starts_with("/etc/systemd/system")) {
+        let path = dir.join(file.path.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &file.bytes).unwrap();
+        let parent = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        names.push(parent.strip_suffix(".d").unwrap_or(path.file_name().unwrap().to_str().unwrap()).to_owned());
+    }
+    names
+}
+
+fn verify(set: &Set) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let names = root(set, dir.path());
+    let root = format!("--root={}", dir.path().display());
+    let mut args = vec!["verify", "--man=no", &root];
+    args.extend(names.iter().map(String::as_str));
+    let (ok, out, err) = run("systemd-analyze", &args, dir.path())?;
+    let said = format!("{out}{err}");
+    assert!(ok || !said.is_empty());
+    Some(said)
+}
+
+#[test]
+fn systemd_has_nothing_to_say() {
+    let mut classic = spec(23);
+    classic.network.path = NetworkPath::Classic;
+    let mut containerd = cis(spec(37));
+    containerd.runtime = Runtime::Containerd;
+    let mut elsewhere = spec(34);
+    elsewhere.etcd.data_dir = "/srv/etcd data/100%".into();
+    elsewhere.kubernetes.kubelet_extra_args = [("node-labels".into(), "a=\"%i $HOME;\\\n😀".into())].into();
+    for spec in [spec(20), spec(34), classic, containerd, elsewhere] {
+        let Some(said) = verify(&Set::of(&spec)) else { return };
+        assert_eq!(said, "");
+    }
+}
+
+/// The check above can fail: the mistakes that `verify` does not count as errors do print something.
+#[test]
+fn a_misspelt_setting_would_be_heard() {
+    let mut set = Set::of(&spec(34));
+    let etcd = set.files.iter_mut().find(|f| f.path.ends_with("etcd.service")).unwrap();
+    etcd.bytes = String::from_utf8_lossy(&etcd.bytes).replace("LimitNOFILE", "LimitNOFILES").into();
+    let Some(said) = verify(&set) else { return };
+    assert!(said.contains("LimitNOFILES"), "{said:?}");
+}
+
+#[test]
+fn etcd_is_confined() {
+    let dir = tempfile::tempdir().unwrap();
+    for data_dir in ["/var/lib/etcd", "/srv/etcd", "/var/lib/data/etcd", "/home/etcd/data"] {
+        let mut spec = spec(34);
+        spec.etcd.data_dir = data_dir.into();
+        let set = Set::of(&spec);
+        let path = dir.path().join("etcd.service");
+        std::fs::write(&path, set.text("etcd.service")).unwrap();
+        let args = ["security", "--offline=true", "--threshold=20", "--no-pager", path.to_str().unwrap()];
+        let Some((ok, out, err)) = run("systemd-analyze", &args, dir.path()) else { return };
+        assert!(ok, "{data_dir}: above 2.0: {}{err}", out.lines().last().unwrap_or_default());
+    }
+}
+
+#[test]
+fn etcds_data_is_reachable_and_its_directory_made_only_where_systemd_can() {
+    let unit = |data_dir: &str| {
+        let mut spec = spec(34);
+        spec.etcd.data_dir = data_dir.into();
+        Set::of(&spec).text("etcd.service").to_owned()
+    };
+    assert!(unit("/var/lib/etcd").contains("\nStateDirectory=etcd\nStateDirectoryMode=0700\n"));
+    let elsewhere = unit("/srv/etcd");
+    assert!(elsewhere.contains("\nReadWritePaths=/srv/etcd\n") && !elsewhere.contains("StateDirectory"));
+    assert!(elsewhere.contains("ProtectHome=yes") && !unit("/home/etcd").contains("ProtectHome"));
+}
+
+#[test]
+fn a_sealed_member_says_existing_and_changes_nothing_else() {
+    let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
+    let this = this(&spec);
+    let templates = render::Templates::embedded().unwrap();
+    let files = |sealed| {
+        let etcd = render::EtcdStart { sealed, token: "t" };
+        render::files(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }, &templates)
+    };
+    for (fresh, sealed) in files(false).unwrap().into_iter().zip(files(true).unwrap()) {
+        let fresh = String::from_utf8(fresh.bytes).unwrap();
+        assert_eq!(fresh.replace("state=new", "state=existing"), String::from_utf8(sealed.bytes).unwrap());
+    }
+}
+
+#[test]
+fn units_read_every_file_that_is_theirs() {
+    for minor in [20, 23, 24, 34, 37] {
+        for (name, spec) in variants(minor) {
+            let set = Set::of(&spec);
+            let read: Vec<_> = set.units.iter().flat_map(|u| &u.inputs).collect();
+            let for_units = |p: &Path| {
+                let text = p.to_string_lossy();
+                text.starts_with("/etc/systemd") || ["/etc/modules", "/etc/sysctl", "/etc/docker", "/etc/containerd"]
+                    .iter()
+                    .any(|dir| text.starts_with(dir))
+            };
+            for path in set.paths().into_iter().filter(|p| for_units(p)) {
+                assert!(read.iter().any(|r| *r == path), "{name}: nothing is restarted when {} changes", path.display());
+            }
+            let phases: Vec<_> = set.units.iter().map(|u| u.phase).collect();
+            assert!(phases.is_sorted(), "{name}: {phases:?}");
+            assert_eq!(set.units[0].name, "etcd.service");
+            let ready = Readiness::EtcdHealthy { ip: [127, 0, 0, 1].into(), port: 2381 };
+            assert_eq!((set.units[0].phase, set.units[0].ready.clone()), (PhaseId::Etcd, Some(ready)));
+        }
+    }
+}
+
+#[test]
+fn daemons_that_are_not_there_yet_do_not_run_and_a_note_says_so() {
+    let spec = spec(34);
+    for unit in Set::of(&spec).units.iter().filter(|u| u.name.starts_with("hamaster-")) {
+        assert!(!unit.enable && !unit.run, "{}", unit.name);
+    }
+    assert!(render::notes(&spec).iter().any(|n| n.contains("hamaster-elect.service")));
+}
