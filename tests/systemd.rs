@@ -1,5 +1,5 @@
 //! Units, commands and waiting: what `systemctl show` says, programs that hang, and signals in the middle of a wait.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods)] // starts processes and reads the clock to judge the library
 
 use std::cell::RefCell;

@@ -23,10 +23,10 @@ use crate::plan::master::{self, Policy};
 use crate::plan::{Action, Conflict, Phase};
 use crate::render::Templates;
 use crate::spec::{ClusterSpec, ThisNode};
+use crate::state::PhaseId;
 use crate::state::desired::Desired;
 use crate::state::facts::Tools;
-use crate::state::observed::{ContentFact, Observed, Owners};
-use crate::state::{Owner, PhaseId};
+use crate::state::observed::{ContentFact, Observed};
 use event::{Event, Sink};
 use perform::Performer;
 use record::Ledger;
@@ -115,7 +115,6 @@ impl Master {
         let paths = master::paths_of_interest(&blank);
         let units: Vec<String> = blank.units.iter().map(|u| u.name.clone()).collect();
         let mut observed = observe::observe(host, &paths, &units, &self.this.layout.record())?;
-        observed.owners = Owners { root: host.ids(Owner::Root)?, etcd: host.ids(Owner::Etcd)? };
         if observed.units.get(ETCD_UNIT).is_some_and(|u| u.active) && observed.record.etcd.is_some() {
             observed.store = self.store(host).ok();
         }
@@ -164,7 +163,9 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
             Err(found) => conflicts.extend(found),
         }
     }
-    if conflicts.is_empty() { Ok(Preview { phases, notes: desired.notes, observed }) } else { Err(refusal(conflicts)) }
+    // Notes are about the whole master; who asks for single phases knows what he leaves out.
+    let notes = if options.only.is_empty() { desired.notes } else { vec![] };
+    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(conflicts)) }
 }
 
 fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {

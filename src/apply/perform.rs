@@ -193,9 +193,8 @@ pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
     let dir = this.layout.etcd_pki();
     let read = |name: &str| {
         let path = dir.join(name);
-        host.read(&path)?.ok_or_else(|| {
-            Error::conflict(format!("{} is missing", path.display())).hint("hamaster init --only pki")
-        })
+        host.read(&path)?
+            .ok_or_else(|| Error::conflict(format!("{} is missing", path.display())).hint("hamaster init --only pki"))
     };
     let identity = http::Identity { cert_pem: read("hamaster.crt")?, key_pem: Secret::new(read("hamaster.key")?) };
     Client::new(SocketAddr::new(this.node.ip, 2379), http::tls(&read("ca.crt")?, Some(&identity))?)

@@ -48,7 +48,9 @@ pub(super) fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) 
     match outcome {
         Waited::Ready(Ok(())) => Ok(()),
         Waited::Ready(Err(why)) => Err(failed(host, unit, ready, &why)),
-        Waited::TimedOut => Err(failed(host, unit, ready, &format!("still not after {} s: {says}", DEADLINE.as_secs()))),
+        Waited::TimedOut => {
+            Err(failed(host, unit, ready, &format!("still not after {} s: {says}", DEADLINE.as_secs())))
+        }
         Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
     }
 }
@@ -93,10 +95,18 @@ fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
         ("has already been bootstrapped", "its disk was wiped: it must not form a new cluster", "hamaster doctor"),
         ("member count is unequal", "the member list in its unit is stale", "hamaster doctor"),
         ("has been permanently removed", "this member was removed from its cluster", "hamaster reset"),
-        ("is out of range [lastIndex", "its data is older than the cluster's: it must be removed and added again", "hamaster doctor"),
+        (
+            "is out of range [lastIndex",
+            "its data is older than the cluster's: it must be removed and added again",
+            "hamaster doctor",
+        ),
         ("no space left on device", "the disk is full", "df -h"),
         ("permission denied", "the service user may not read a file or enter a directory", "hamaster doctor"),
-        ("flag provided but not defined", "the binary is another version than the one asked for its version", "etcd --version"),
+        (
+            "flag provided but not defined",
+            "the binary is another version than the one asked for its version",
+            "etcd --version",
+        ),
     ];
     let hit = KNOWN.iter().find(|(text, ..)| logs.iter().any(|line| line.contains(text)));
     match hit {

@@ -126,7 +126,9 @@ fn text(ui: &Ui, report: &check::Report, verify: bool) -> String {
     let rows = report.rows.iter().map(|r| vec![r.id.to_owned(), days(r), state(r), r.path.display().to_string()]);
     let mut text = table::render(&["CERTIFICATE", "DAYS LEFT", "STATE", "FILE"], rows);
     let shown = |f: &check::Finding| verify || f.severity == check::Severity::Error;
-    for (row, finding) in report.rows.iter().flat_map(|r| r.findings.iter().map(move |f| (r, f))).filter(|(_, f)| shown(f)) {
+    for (row, finding) in
+        report.rows.iter().flat_map(|r| r.findings.iter().map(move |f| (r, f))).filter(|(_, f)| shown(f))
+    {
         let (tone, word) = match finding.severity {
             check::Severity::Error => (Tone::Bad, "error:"),
             check::Severity::Warning => (Tone::Warn, "warning:"),

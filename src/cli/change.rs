@@ -75,12 +75,18 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
     finish(ui, &outcome, &title)?;
     if ui.format == Format::Text && host.starts_units() && !ui.quiet {
-        ui.say(&format!("next: export KUBECONFIG={}; hamaster status", master.this.layout.kubeconfig("admin").display()));
+        ui.say(&format!(
+            "next: export KUBECONFIG={}; hamaster status",
+            master.this.layout.kubeconfig("admin").display()
+        ));
     }
     Ok(())
 }
 
 /// Runs something that sends events, showing them.
+///
+/// # Errors
+/// Those of `work`.
 pub fn go<T>(ui: &Ui, work: impl FnOnce(apply::event::Sink<'_>) -> Result<T>) -> Result<T> {
     let mut progress = Progress::new(*ui);
     work(&mut |event| progress.show(event))
@@ -98,7 +104,8 @@ fn checks(
     let observed = master.observe(host)?;
     let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
     let ignored = &args.ignore_preflight;
-    for finding in findings.iter().filter(|f| f.severity == preflight::Severity::Warning || ignored.contains(&f.id)) {
+    let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
+    for finding in findings.iter().filter(shown) {
         ui.warn(&format!("{}: {}", finding.id, finding.message));
         if ui.verbose {
             ui.say(&format!("  {} {}", ui.paint(Tone::Dim, "hint:"), finding.hint));
@@ -110,7 +117,8 @@ fn checks(
 fn show(ui: &Ui, title: &str, origins: &[String], seen: &Preview, diffs: bool) {
     if ui.format == Format::Json {
         if diffs {
-            let plan = serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
+            let plan =
+                serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
             ui.json("plan", &plan);
         }
         return;

@@ -50,9 +50,10 @@ pub enum LabCommand {
     #[command(hide = true)]
     Exec {
         /// Process id of the supervisor
+        #[arg(long)]
         parent: u32,
         /// The program and its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        #[arg(last = true, required = true)]
         argv: Vec<OsString>,
     },
 }
@@ -112,8 +113,7 @@ fn drive(lab: &Lab, sink: apply::event::Sink<'_>) -> Result<apply::Outcome> {
     };
     let mut host = Host::new("/", Box::new(lab.units.clone()))?;
     let observed = master.observe(&host)?;
-    let findings =
-        preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
+    let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
     preflight::refuse(&findings, &[])?;
     let options = Options { only: lab::PHASES.to_vec(), adopt: false };
     let seen = apply::preview(&host, &master, &options)?;
@@ -133,7 +133,10 @@ fn show(ui: &Ui, status: &Status) {
         None => text.push_str("the supervisor does not run: hamaster lab up\n"),
         Some(report) => {
             let pods = report.pods.iter().flat_map(|pod| {
-                let problem = pod.problem.iter().map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), why.clone()]);
+                let problem = pod
+                    .problem
+                    .iter()
+                    .map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), why.clone()]);
                 problem.chain(pod.containers.iter().map(|c| row(&pod.name, c))).collect::<Vec<_>>()
             });
             let rows = report.units.iter().map(|u| row(&u.name, u)).chain(pods);

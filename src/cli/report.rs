@@ -16,8 +16,8 @@ use crate::plan::master as planner;
 use crate::preflight::{self, Severity};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, ThisNode, address};
-use crate::state::observed::Observed;
 use crate::state::Owner;
+use crate::state::observed::Observed;
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
 /// `hamaster render`
@@ -115,8 +115,16 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
         let fact = observed.units.get(&unit.name).cloned().unwrap_or_default();
         let wanted = unit.run && observed.record.units.contains_key(&unit.name);
         healthy &= !wanted || fact.active;
-        let state = if fact.active { "active" } else if fact.failed { "failed" } else { "inactive" };
-        units.push(json!({ "unit": unit.name, "state": state, "enabled": fact.enabled, "pid": fact.pid, "wanted": wanted }));
+        let state = if fact.active {
+            "active"
+        } else if fact.failed {
+            "failed"
+        } else {
+            "inactive"
+        };
+        units.push(
+            json!({ "unit": unit.name, "state": state, "enabled": fact.enabled, "pid": fact.pid, "wanted": wanted }),
+        );
     }
     let certificates = super::certs::expiry(&desired, &observed, clock::now());
     let etcd = match &member {
@@ -169,7 +177,10 @@ fn status_text(ui: &Ui, report: &serde_json::Value, owned: bool) -> String {
     text.push('\n');
     text.push_str(&table::render(&["UNIT", "STATE", "ENABLED"], rows("units", ["unit", "state", "enabled"])));
     text.push('\n');
-    text.push_str(&table::render(&["CERTIFICATE", "DAYS LEFT", "STATE"], rows("certificates", ["id", "daysLeft", "state"])));
+    text.push_str(&table::render(
+        &["CERTIFICATE", "DAYS LEFT", "STATE"],
+        rows("certificates", ["id", "daysLeft", "state"]),
+    ));
     text
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::apply::Master;
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::preflight;
 use crate::render::Templates;
@@ -43,7 +43,11 @@ pub(super) struct Resolved {
 /// When the root cannot be opened.
 pub(super) fn host(root: Option<&Path>) -> Result<Host> {
     match root {
-        Some(root) => Host::new(absolute(root)?, Box::new(NoUnits)),
+        Some(root) => {
+            let root = absolute(root)?;
+            let units = Image::new(&root);
+            Host::new(root, Box::new(units))
+        }
         None => Host::new("/", Box::new(Systemd)),
     }
 }
@@ -72,8 +76,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
         spec.masters.push(node.clone());
     }
     let tools = preflight::tools(&facts, &spec);
-    let missing: Vec<_> =
-        UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
+    let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
     let master = Master {
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
@@ -82,8 +85,11 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
         adapt: Box::new(move |desired| {
             for (unit, program) in &missing {
                 if let Some(unit) = desired.units.iter_mut().find(|u| u.run && u.name == *unit) {
-                    unit.run = false;
-                    desired.notes.push(format!("{} is written but not started: {program} is not installed", unit.name));
+                    (unit.run, unit.enable) = (false, false);
+                    desired.notes.push(format!(
+                        "{} is not started: {program} is not installed; install it and run hamaster init again",
+                        unit.name
+                    ));
                 }
             }
             let kubelet_runs = desired.units.iter().any(|u| u.name == "kubelet.service" && u.run);

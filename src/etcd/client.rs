@@ -36,8 +36,7 @@ impl Client {
         let mut tls = tls;
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e))?;
         // http:// here and https:// as origin: TLS is ours, so tonic must not add its own.
         let origin: http::Uri = format!("https://{member}").parse().map_err(|e| failed(&e))?;
         let endpoint = Endpoint::from_shared(format!("http://{member}")).map_err(|e| failed(&e))?.origin(origin);
@@ -141,9 +140,11 @@ impl Client {
         let generation = self.spec()?.map_or(0, |r| r.generation) + 1;
         let value = serde_json::to_vec(&Registered { generation, spec: yaml.to_owned() })
             .map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
-        let txn = Txn::new()
-            .when([Compare::mod_revision(keys::SPEC, CompareOp::Equal, seen)])
-            .and_then([TxnOp::put(keys::SPEC, value, None)]);
+        let txn = Txn::new().when([Compare::mod_revision(keys::SPEC, CompareOp::Equal, seen)]).and_then([TxnOp::put(
+            keys::SPEC,
+            value,
+            None,
+        )]);
         let answer = self.call("register the spec", async |mut c| c.txn(txn).await)?;
         if answer.succeeded() {
             Ok(generation)

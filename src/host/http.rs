@@ -114,8 +114,7 @@ fn send(
     if let Some(json) = json {
         request = request.header("content-type", "application/json").body(json.to_owned());
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let answer = request.send().await.map_err(|e| words(&e))?;
         let status = answer.status().as_u16();

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::pki::inspect;
-use crate::state::Digest;
-use crate::state::observed::{ContentFact, Observed, PathFact, PathKind, Record};
+use crate::state::observed::{ContentFact, Observed, Owners, PathFact, PathKind, Record};
+use crate::state::{Digest, Owner};
 
 /// The largest public file that is kept for a diff.
 const MAX_PUBLIC: usize = 1024 * 1024;
@@ -19,7 +19,8 @@ const MAX_PUBLIC: usize = 1024 * 1024;
 /// # Errors
 /// When something is there but cannot be read, the service manager does not answer, or the record is corrupt.
 pub fn observe(host: &Host, paths: &[PathBuf], units: &[String], record_path: &Path) -> Result<Observed> {
-    let mut observed = Observed { record: record(host, record_path)?, ..Observed::default() };
+    let owners = Owners { root: host.ids(Owner::Root)?, etcd: host.etcd_owner()? };
+    let mut observed = Observed { record: record(host, record_path)?, owners, ..Observed::default() };
     for path in paths {
         if let Some(fact) = path_fact(host, path)? {
             observed.paths.insert(path.clone(), fact);

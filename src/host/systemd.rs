@@ -37,6 +37,9 @@ impl Units for Systemd {
     }
 
     fn state(&self, unit: &str) -> Result<UnitFact> {
+        if !Self::is_running() {
+            return Ok(UnitFact::default());
+        }
         systemctl(&["show", "-p", PROPERTIES, "--", unit], CALL).map(|out| parse_show(&out.stdout))
     }
 
@@ -88,6 +91,55 @@ pub fn parse_show(text: &str) -> UnitFact {
         failed: get("ActiveState") == "failed" || get("SubState").starts_with("auto-restart"),
         needs_reload: get("NeedDaemonReload") == "yes",
         pid: get("MainPID").parse().ok().filter(|pid| *pid > 0),
+    }
+}
+
+/// An image below `--root`: units are enabled for its first boot, and nothing is started.
+#[derive(Debug, Clone)]
+pub struct Image {
+    root: String,
+}
+
+impl Image {
+    /// The image below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: format!("--root={}", root.display()) }
+    }
+}
+
+impl Units for Image {
+    fn starts_units(&self) -> bool {
+        false
+    }
+
+    fn reload(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self, unit: &str) -> Result<UnitFact> {
+        let said = run("systemctl", &[&self.root, "is-enabled", "--", unit], CALL)?.stdout;
+        let word = said.trim();
+        Ok(UnitFact { loaded: !word.is_empty(), enabled: word == "enabled", ..UnitFact::default() })
+    }
+
+    fn enable(&self, unit: &str, on: bool) -> Result<()> {
+        systemctl(&["--quiet", &self.root, if on { "enable" } else { "disable" }, "--", unit], CALL).map(drop)
+    }
+
+    fn start(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn restart(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn stop(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn logs(&self, _: &str, _: usize) -> Vec<String> {
+        vec![]
     }
 }
 

@@ -62,6 +62,31 @@ pub fn cert(der: &[u8]) -> Result<CertFact, String> {
     })
 }
 
+/// Whether rcgen can write this certificate's subject as the issuer of another: it rebuilds the name from a map, so that of
+/// two OUs one is lost (the leaf would chain to nothing), and it panics on an OID that is none.
+///
+/// # Errors
+/// Why it cannot.
+pub fn repeatable_subject(der: &[u8]) -> Result<(), String> {
+    let (_, x509) = X509Certificate::from_der(der).map_err(|_| "not a certificate".to_owned())?;
+    let mut seen = vec![];
+    for part in x509.subject().iter() {
+        let mut attributes = part.iter();
+        let (Some(attribute), None) = (attributes.next(), attributes.next()) else {
+            return Err("its subject has several attributes in one part".to_owned());
+        };
+        let oid: Vec<u64> = attribute.attr_type().iter().map(Iterator::collect).unwrap_or_default();
+        if !matches!(oid[..], [0 | 1, 0..40, ..] | [2, _, ..]) {
+            return Err("its subject has an attribute without a valid type".to_owned());
+        }
+        if seen.contains(&oid) {
+            return Err("its subject repeats an attribute".to_owned());
+        }
+        seen.push(oid);
+    }
+    Ok(())
+}
+
 /// The fact of a private key in PKCS#8, PKCS#1 or SEC1.
 ///
 /// # Errors

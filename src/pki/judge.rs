@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::server::ParsedCertificate;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer as _;
 
 use crate::pki::{IssueReason, inspect};
@@ -56,11 +58,21 @@ pub fn ca(want: &CaSpec, paths: &Paths, now: OffsetDateTime) -> Verdict {
     if !fact.is_ca {
         return broken(format!("{cert} ({}) may not sign certificates: it is no CA", fact.common_name), restore());
     }
-    if !matches!(fact.algorithm.as_str(), "ecdsa-p256" | "ecdsa-p384") && !fact.algorithm.starts_with("rsa-") {
-        return broken(
-            format!("{cert} has a key of type {}", fact.algorithm),
-            "use a CA with an ECDSA P-256, P-384 or RSA key".into(),
-        );
+    let usable = match fact.algorithm.strip_prefix("rsa-") {
+        Some(bits) => bits.parse().is_ok_and(|bits: u32| bits >= 2048),
+        None => matches!(fact.algorithm.as_str(), "ecdsa-p256" | "ecdsa-p384"),
+    };
+    if !usable {
+        let hint = "use a CA with an ECDSA P-256, P-384 or RSA key of 2048 bits or more";
+        return broken(format!("{cert} has a key of type {}", fact.algorithm), hint.into());
+    }
+    if is_damaged(&fact.der) {
+        return broken(format!("{cert} is damaged: its own signature does not fit it"), restore());
+    }
+    if let Err(why) = inspect::repeatable_subject(&fact.der) {
+        let hint =
+            "use a CA whose subject has each attribute once, or sign requests elsewhere: keep its key off this host";
+        return broken(format!("{cert} cannot sign here: {why}"), hint.into());
     }
     if fact.not_before > now {
         return broken(
@@ -153,7 +165,17 @@ pub fn signed_by(der: &[u8], issuer: &CertFact) -> bool {
     let (Ok((_, cert)), Ok((_, ca))) = (X509Certificate::from_der(der), X509Certificate::from_der(&issuer.der)) else {
         return false;
     };
-    cert.issuer().as_raw() == ca.subject().as_raw() && cert.verify_signature(Some(ca.public_key())).is_ok()
+    // x509-parser is lenient outside the signed part; webpki is as strict as the clients that will read it.
+    let sound = ParsedCertificate::try_from(&der.into()).is_ok();
+    let named = cert.issuer().as_raw() == ca.subject().as_raw();
+    sound && named && cert.verify_signature(Some(ca.public_key())).is_ok()
+}
+
+/// A self-signed certificate that was changed after it was signed. Nobody else checks: a root is trusted as it is.
+fn is_damaged(der: &[u8]) -> bool {
+    let Ok((_, cert)) = X509Certificate::from_der(der) else { return true };
+    cert.issuer().as_raw() == cert.subject().as_raw()
+        && matches!(cert.verify_signature(None), Err(X509Error::SignatureVerificationError))
 }
 
 /// Past `fraction` of its life.

@@ -207,7 +207,8 @@ pub struct Credentials {
 /// Why they cannot be taken, without quoting any of them.
 pub fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
     let file: File = yaml(bytes)?;
-    let (cluster, user) = (file.clusters.first().ok_or("it has no cluster")?, file.users.first().ok_or("it has no user")?);
+    let (cluster, user) =
+        (file.clusters.first().ok_or("it has no cluster")?, file.users.first().ok_or("it has no user")?);
     let field = |name: &str, data: &Option<String>| decode(name, data.as_deref().ok_or(format!("it has no {name}"))?);
     Ok(Credentials {
         ca_pem: field("certificate-authority-data", &cluster.cluster.certificate_authority_data)?,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use crate::pki::judge::{self, Verdict};
 use crate::pki::IssueReason;
+use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
 use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
@@ -223,7 +223,9 @@ impl Planner<'_> {
             }
             self.parents_of(path);
         }
-        if *verdict == Verdict::External { self.requested(cert, ca) } else {
+        if *verdict == Verdict::External {
+            self.requested(cert, ca)
+        } else {
             self.steps.push(Action::IssueLeaf { cert: cert.clone(), issuer: ca.clone(), reason });
         }
     }
@@ -248,10 +250,9 @@ impl Planner<'_> {
 
     fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
         for (path, mode, owner) in wanted {
-            if let Some(fact) = self.observed.at(path) {
-                if self.ours(path) && !self.right(fact, mode, owner) {
-                    self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
-                }
+            let wrong = self.observed.at(path).is_some_and(|fact| !self.right(fact, mode, owner));
+            if wrong && self.ours(path) {
+                self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
             }
         }
     }
@@ -328,9 +329,9 @@ impl Planner<'_> {
 
     fn units(&mut self) {
         let mut steps = vec![];
-        let mut reload = self.steps.iter().any(|s| {
-            matches!(s, Action::WriteFile { path, .. } if path.components().any(|c| c.as_os_str() == "systemd"))
-        });
+        let mut reload = self.steps.iter().any(
+            |s| matches!(s, Action::WriteFile { path, .. } if path.components().any(|c| c.as_os_str() == "systemd")),
+        );
         for unit in self.desired.units.iter().filter(|u| u.phase == self.id) {
             let fact = self.observed.units.get(&unit.name).cloned().unwrap_or_default();
             reload |= fact.needs_reload;

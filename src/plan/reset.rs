@@ -98,5 +98,6 @@ fn file_name(path: &Path) -> String {
 /// Keys whose loss makes a backup of etcd useless. etcd's own CA is not one: its members' certificates can all be new.
 fn cannot_be_made_again(path: &Path) -> bool {
     let in_bundle = path.parent().is_some_and(|d| d.ends_with("kubernetes/pki"));
-    in_bundle && matches!(file_name(path).as_str(), "ca.crt" | "ca.key" | "sa.key" | "sa.pub" | "encryption-config.yaml")
+    in_bundle
+        && matches!(file_name(path).as_str(), "ca.crt" | "ca.key" | "sa.key" | "sa.pub" | "encryption-config.yaml")
 }

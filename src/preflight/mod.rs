@@ -89,10 +89,9 @@ pub fn refuse(findings: &[Finding], ignored: &[String]) -> Result<()> {
     if !unknown.is_empty() {
         return Err(Error::usage("cannot ignore checks that do not exist").problems(unknown));
     }
-    let accepted = |f: &Finding| ignored.iter().any(|id| id.eq_ignore_ascii_case(&f.id) || id == ALL);
     let left: Vec<Problem> = findings
         .iter()
-        .filter(|f| f.severity == Severity::Error && !accepted(f))
+        .filter(|f| f.severity == Severity::Error && !accepts(ignored, f))
         .map(|f| Problem {
             at: f.id.clone(),
             message: format!("{}: {}", f.object, f.message),
@@ -106,6 +105,11 @@ pub fn refuse(findings: &[Finding], ignored: &[String]) -> Result<()> {
     };
     let hint = format!("--ignore-preflight {}    # for each one you accept", first.at);
     Err(Error::refused(message).hint(hint).problems(left))
+}
+
+/// Whether a list of ignored ids covers a finding.
+pub fn accepts(ignored: &[String], finding: &Finding) -> bool {
+    ignored.iter().any(|id| id.eq_ignore_ascii_case(&finding.id) || id == ALL)
 }
 
 /// Stands for every id in a list of ignored ones.

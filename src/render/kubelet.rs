@@ -1,15 +1,14 @@
 //! The kubelet: its unit, its configuration and the kubeconfig that refers to the certificate it rotates.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::runtime::Access;
-use super::{Input, Rendered, flags, text, version_gate};
+use super::{Input, Rendered, flags, text};
 use crate::error::{Error, Result};
+use crate::pki::catalog;
 use crate::spec::Runtime;
-use crate::spec::network::Cidr;
 use crate::state::PhaseId;
 
 /// kubelet.service
@@ -63,7 +62,7 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
 
 /// `key=:NoSchedule` for each taint of a master.
 pub(super) fn taints(minor: u32) -> Vec<String> {
-    version_gate::master_taints(minor).iter().map(|key| format!("{key}=:NoSchedule")).collect()
+    master_taints(minor).iter().map(|key| format!("{key}=:NoSchedule")).collect()
 }
 
 /// The kernel settings the kubelet would otherwise change itself: CIS scores this up to 1.24.
@@ -89,7 +88,7 @@ fn unit(i: &Input) -> KubeletUnit {
 fn config(i: &Input) -> Result<KubeletConfig> {
     let (layout, minor) = (&i.this.layout, i.minor());
     let service_cidr = i.spec.kubernetes.service_cidr;
-    let dns = nth(&service_cidr, 10).ok_or_else(|| {
+    let dns = service_cidr.nth(10).ok_or_else(|| {
         Error::usage(format!("kubernetes.serviceCIDR {service_cidr} has no tenth address for the cluster's DNS"))
             .hint("take a range of /28 or wider")
     })?;
@@ -106,7 +105,7 @@ fn config(i: &Input) -> Result<KubeletConfig> {
             Access::Cri(socket) if minor >= 27 => Some(socket),
             _ => None,
         },
-        taint_keys: (minor >= 23).then(|| version_gate::master_taints(minor)),
+        taint_keys: (minor >= 23).then(|| master_taints(minor)),
         seccomp_default: minor >= 25,
         protect_kernel_defaults: protect_kernel_defaults(i),
         resolv_conf: i.tools.resolv_conf.as_ref().map(text),
@@ -116,24 +115,22 @@ fn config(i: &Input) -> Result<KubeletConfig> {
 fn kubeconfig(i: &Input) -> KubeletKubeconfig {
     KubeletKubeconfig {
         cluster: i.spec.name.clone(),
-        server: i.local_apiserver(),
+        // Not through the load balancer: a kubelet must never be newer than the apiserver it talks to.
+        server: catalog::local_server(i.this),
         ca: text(i.pki("ca.crt")),
         user: format!("system:node:{}", i.this.node.name),
         client_pem: text(i.this.layout.kubelet_client_pem()),
     }
 }
 
-/// The address `n` after the first of a range.
-fn nth(cidr: &Cidr, n: u128) -> Option<IpAddr> {
-    let (base, bits) = match cidr.base {
-        IpAddr::V4(ip) => (u128::from(u32::from(ip)), 32 - u32::from(cidr.prefix)),
-        IpAddr::V6(ip) => (u128::from(ip), 128 - u32::from(cidr.prefix)),
-    };
-    let fits = 1u128.checked_shl(bits).is_none_or(|size| n < size);
-    let ip = base.checked_add(n).filter(|_| fits)?;
-    match cidr.base {
-        IpAddr::V4(_) => u32::try_from(ip).ok().map(|ip| IpAddr::V4(ip.into())),
-        IpAddr::V6(_) => Some(IpAddr::V6(ip.into())),
+/// Keys of the taints that keep workloads off masters.
+fn master_taints(minor: u32) -> &'static [&'static str] {
+    const MASTER: &str = "node-role.kubernetes.io/master";
+    const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+    match minor {
+        ..=23 => &[MASTER],
+        24 => &[MASTER, CONTROL_PLANE],
+        _ => &[CONTROL_PLANE],
     }
 }
 

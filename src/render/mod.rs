@@ -17,7 +17,6 @@ mod runtime;
 pub mod templates;
 mod tools;
 mod units;
-mod version_gate;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -36,8 +35,6 @@ use crate::state::desired::ManagedFile;
 use crate::state::facts::Tools;
 use crate::state::{Owner, PhaseId};
 
-/// Port every apiserver serves on; the load balancer's own port may differ.
-pub const API_PORT: u16 = 6443;
 /// Port of etcd's plain `/health` and `/metrics`, on loopback only.
 pub const ETCD_METRICS_PORT: u16 = 2381;
 
@@ -120,7 +117,7 @@ impl Rendered<'_> {
 
 impl Input<'_> {
     fn minor(&self) -> u32 {
-        version_gate::known_minor(&self.spec.kubernetes.version)
+        self.spec.kubernetes.version.render_minor()
     }
 
     fn cis(&self) -> bool {
@@ -158,12 +155,6 @@ impl Input<'_> {
     fn etcd_endpoints(&self) -> Vec<String> {
         let others = self.spec.masters.iter().filter(|m| m.name != self.this.node.name).map(|m| m.ip);
         std::iter::once(self.this.node.ip).chain(others).map(|ip| url("https", ip, 2379)).collect()
-    }
-
-    /// The apiserver of this master: kubelet, scheduler and controller-manager must never be newer than the one they
-    /// talk to, so they do not go through the load balancer.
-    fn local_apiserver(&self) -> String {
-        url("https", self.this.node.ip, API_PORT)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Input, Rendered, text, version_gate};
+use super::{Input, Rendered, text};
 use crate::error::Result;
 use crate::spec::{NetworkPath, Runtime};
 use crate::state::PhaseId;
@@ -121,5 +121,5 @@ fn cni_bin_dirs(i: &Input) -> Vec<String> {
 }
 
 fn pause_image(i: &Input) -> String {
-    format!("{}/pause:{}", i.spec.kubernetes.image_repository, version_gate::pause_tag(i.minor()))
+    format!("{}/pause:{}", i.spec.kubernetes.image_repository, i.spec.kubernetes.version.pause_image_tag())
 }

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use handlebars::{
-    Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy, Output, RenderContext, RenderErrorReason, Renderable,
+    Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy, Output, RenderContext, RenderErrorReason,
+    Renderable,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -49,6 +50,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "systemd/flanneld.service.hbs",
     "systemd/hamaster-elect.service.hbs",
     "systemd/hamaster-fence.service.hbs",
+    "systemd/hamaster-kernel.service.hbs",
     "systemd/hamaster-serve.service.hbs",
     "systemd/kubelet.service.hbs",
 ];

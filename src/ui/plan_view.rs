@@ -12,10 +12,8 @@ pub fn text(ui: &Ui, phases: &[Phase], diffs: bool) -> String {
         text.push_str(&format!("{}\n", ui.paint(Tone::Bold, phase.id.name())));
         for action in &phase.steps {
             text.push_str(&format!("  {} {action}\n", sign(ui, action)));
-            if diffs {
-                if let Some(diff) = diff::of(action) {
-                    text.push_str(&painted(ui, &diff));
-                }
+            if let Some(diff) = diff::of(action).filter(|_| diffs) {
+                text.push_str(&painted(ui, &diff));
             }
         }
     }

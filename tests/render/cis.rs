@@ -17,7 +17,8 @@ fn failures(set: &Set, minor: u32) -> Vec<&'static str> {
     let kubelet: Value = serde_yaml::from_str(set.text("kubelet/config.yaml")).unwrap();
     let field = |path: &str| path.split('.').fold(&kubelet, |v, key| &v[key]).clone();
     let mode = |end: &str| set.file(end).mode;
-    let strong = |list: &Value| list.as_array().is_some_and(|l| l.iter().all(|s| s.as_str().unwrap().starts_with("TLS_ECDHE")));
+    let strong =
+        |list: &Value| list.as_array().is_some_and(|l| l.iter().all(|s| s.as_str().unwrap().starts_with("TLS_ECDHE")));
 
     let checks = [
         ("1.1.1", mode("kube-apiserver.yaml") == 0o600),

@@ -89,7 +89,9 @@ fn basic_auth_only_where_it_is_accepted() {
 fn a_newer_version_is_rendered_as_the_newest_known() {
     let (mut known, mut newer) = (Set::of(&spec(37)), Set::of(&spec(99)));
     for set in [&mut known, &mut newer] {
-        set.files.iter_mut().for_each(|f| f.bytes = String::from_utf8_lossy(&f.bytes).replace("v1.99.1", "v1.37.1").into());
+        set.files
+            .iter_mut()
+            .for_each(|f| f.bytes = String::from_utf8_lossy(&f.bytes).replace("v1.99.1", "v1.37.1").into());
     }
     assert_eq!(known.files, newer.files);
 }
@@ -117,7 +119,10 @@ fn etcd_gets_only_flags_of_its_line() {
         for (since, removed, flag) in ETCD {
             assert!(!has(flag) || (*since..*removed).contains(&minor), "3.{minor}.{patch} has no {flag}");
         }
-        assert_eq!(has("--tls-min-version"), (minor, patch) >= (4, 25) && ((minor, patch) < (5, 0) || (minor, patch) >= (5, 8)));
+        assert_eq!(
+            has("--tls-min-version"),
+            (minor, patch) >= (4, 25) && ((minor, patch) < (5, 0) || (minor, patch) >= (5, 8))
+        );
         assert!(has("--experimental-initial-corrupt-check") || has("--feature-gates"), "corruption check is on");
         let unique: std::collections::BTreeSet<_> = argv.iter().map(|a| a.split('=').next()).collect();
         assert_eq!(unique.len(), argv.len(), "a flag twice: {argv:?}");

@@ -8,17 +8,6 @@ use serde::Deserialize;
 
 use crate::samples::{Set, cis, run, spec, this, variants};
 
-macro_rules! strict {
-    ($($name:ident { $($field:ident: $type:ty),* $(,)? })*) => {
-        $(
-            #[derive(Debug, Deserialize)]
-            #[serde(rename_all = "camelCase", deny_unknown_fields)]
-            #[allow(dead_code, reason = "decoding is the test")]
-            pub struct $name { $(pub $field: $type),* }
-        )*
-    };
-}
-
 type Map = std::collections::BTreeMap<String, String>;
 
 strict! {
@@ -74,7 +63,7 @@ fn is_label(s: &str) -> bool {
 
 #[test]
 fn every_manifest_is_a_pod_that_mounts_exactly_what_its_flags_name() {
-    for minor in 16..=37 {
+    for minor in [16, 18, 20, 23, 24, 28, 31, 32, 34, 37] {
         for (name, spec) in variants(minor) {
             let set = Set::of(&spec);
             let manifests: Vec<_> = set.files.iter().filter(|f| is_manifest(&f.path)).collect();
@@ -139,8 +128,12 @@ fn podmaster_as_a_pod_replaces_its_units() {
     spec.election.run_as = ElectionRunAs::StaticPod;
     let set = Set::of(&spec);
     let pod = decode(set.text("manifests/podmaster.yaml"));
-    let writable: Vec<_> =
-        pod.spec.containers[0].volume_mounts.iter().filter(|m| m.read_only != Some(true)).map(|m| &m.mount_path).collect();
+    let writable: Vec<_> = pod.spec.containers[0]
+        .volume_mounts
+        .iter()
+        .filter(|m| m.read_only != Some(true))
+        .map(|m| &m.mount_path)
+        .collect();
     assert_eq!(writable, [Path::new("/etc/kubernetes/manifests")]);
     assert!(set.find("hamaster-elect.service").is_none());
     assert!(set.units.iter().all(|u| u.name != "hamaster-elect.service"));
@@ -164,7 +157,9 @@ fn a_lab_master_stays_on_its_own_addresses_and_below_its_prefix() {
     assert_eq!(set.flag("etcd", "data-dir").unwrap(), "/tmp/lab/m1/var/lib/etcd");
     let stray = |f: &&hamaster::state::desired::ManagedFile| {
         let text = String::from_utf8_lossy(&f.bytes).replace("/tmp/lab/m1/", "@");
-        ["/etc/kubernetes", "/etc/etcd", "/etc/hamaster", "/var/lib/kubelet", "/var/lib/etcd"].iter().any(|p| text.contains(p))
+        ["/etc/kubernetes", "/etc/etcd", "/etc/hamaster", "/var/lib/kubelet", "/var/lib/etcd"]
+            .iter()
+            .any(|p| text.contains(p))
     };
     let stray: Vec<_> = set.files.iter().filter(stray).map(|f| &f.path).collect();
     assert!(stray.is_empty(), "these name a host path: {stray:?}");
@@ -190,9 +185,7 @@ fn an_external_ca_never_signs_here() {
     let (this, tools) = (this(&spec), hamaster::render::assumed_tools(&spec));
     let etcd = hamaster::render::EtcdStart { sealed: true, token: "t" };
     let input = hamaster::render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: true };
-    let templates = hamaster::render::Templates::embedded().unwrap();
-    let files = hamaster::render::files(&input, &templates).unwrap();
-    assert!(files.iter().all(|f| !String::from_utf8_lossy(&f.bytes).contains("ca.key")));
+    assert!(Set::render(&input).files.iter().all(|f| !String::from_utf8_lossy(&f.bytes).contains("ca.key")));
 }
 
 /// kubectl decodes into the real types and drops what it does not know: a field that is gone was misspelt.
@@ -205,11 +198,8 @@ fn kubectl_keeps_every_field() {
         for file in Set::of(&spec).files.iter().filter(|f| is_manifest(&f.path)) {
             let path = dir.path().join(format!("{n}-{}", file.path.file_name().unwrap().to_str().unwrap()));
             std::fs::write(&path, &file.bytes).unwrap();
-            let args = ["label", "--local", "-f", path.to_str().unwrap(), "a=b", "-o", "json"];
-            let Some((ok, _, err)) = run("kubectl", &args, dir.path()) else { return };
-            assert!(ok, "{err}");
             let args = ["set", "env", "--local", "-f", path.to_str().unwrap(), "A=b", "-o", "json"];
-            let (ok, out, err) = run("kubectl", &args, dir.path()).unwrap();
+            let Some((ok, out, err)) = run("kubectl", &args, dir.path()) else { return };
             assert!(ok, "{err}");
             let ours: serde_json::Value = serde_yaml::from_str(std::str::from_utf8(&file.bytes).unwrap()).unwrap();
             let theirs: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -228,7 +218,7 @@ fn lost(at: &str, ours: &serde_json::Value, theirs: &serde_json::Value) -> Vec<S
             .flat_map(|(k, v)| match b.get(k) {
                 Some(w) => lost(&format!("{at}.{k}"), v, w),
                 // `readOnly: false` and `initialDelaySeconds: 0` are the defaults and left out.
-                None if *v == Value::Bool(false) || *v == Value::from(0) => vec![],
+                None if v.as_bool() == Some(false) || v.as_i64() == Some(0) => vec![],
                 None => vec![format!("{at}.{k}")],
             })
             .collect(),

@@ -1,8 +1,10 @@
 //! Specs, masters and rendered sets to test with.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use hamaster::render::{self, EtcdStart, Input, Templates};
@@ -45,11 +47,7 @@ pub fn spec(minor: u32) -> ClusterSpec {
             version: None,
         },
         runtime: Runtime::Docker,
-        network: NetworkSpec {
-            plugin: NetworkPlugin::Flannel,
-            backend: FlannelBackend::Vxlan,
-            path: NetworkPath::Cni,
-        },
+        network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
         election: ElectionSpec {
             mode: ElectionMode::Podmaster,
             lease_duration: Duration::from_secs(10),
@@ -113,6 +111,13 @@ pub fn this(spec: &ClusterSpec) -> ThisNode {
 pub struct Set {
     pub files: Vec<ManagedFile>,
     pub units: Vec<DesiredUnit>,
+    argv: RefCell<BTreeMap<String, Vec<String>>>,
+}
+
+/// Compiled once: that is most of the time a test takes.
+pub fn templates() -> &'static Templates {
+    static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| Templates::embedded().unwrap());
+    &TEMPLATES
 }
 
 impl Set {
@@ -122,9 +127,12 @@ impl Set {
 
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
         let etcd = EtcdStart { sealed: false, token: TOKEN };
-        let input = Input { spec, this, tools, etcd, external_ca: false };
-        let files = render::files(&input, &Templates::embedded().unwrap()).unwrap();
-        Self { files, units: render::units(&input) }
+        Self::render(&Input { spec, this, tools, etcd, external_ca: false })
+    }
+
+    pub fn render(input: &Input) -> Self {
+        let files = render::files(input, templates()).unwrap();
+        Self { files, units: render::units(input), argv: RefCell::default() }
     }
 
     pub fn file(&self, end: &str) -> &ManagedFile {
@@ -145,14 +153,11 @@ impl Set {
 
     /// A component's flags: from its manifest, or from the unit that runs it.
     pub fn argv(&self, component: &str) -> Vec<String> {
-        match component {
-            "kubelet" | "etcd" | "flanneld" => {
-                let mut argv = exec(self.text(&format!("{component}.service")), "ExecStart");
-                argv.remove(0);
-                argv
-            }
-            _ => crate::pods::decode(self.text(&format!("{component}.yaml"))).spec.containers[0].command[1..].to_vec(),
-        }
+        let read = || match component {
+            "kubelet" | "etcd" => exec(self.text(&format!("{component}.service")), "ExecStart"),
+            _ => crate::pods::decode(self.text(&format!("{component}.yaml"))).spec.containers.remove(0).command,
+        };
+        self.argv.borrow_mut().entry(component.to_owned()).or_insert_with(read)[1..].to_vec()
     }
 
     /// The value of one flag.

@@ -27,11 +27,10 @@ fn fields(sources: &str, name: &str) -> BTreeSet<String> {
     for line in body.split("\n}").next().unwrap().lines().filter(|l| !l.trim_start().starts_with("//")) {
         let Some((field, kind)) = line.trim().split_once(": ") else { continue };
         out.insert(field.to_owned());
-        if let Some(inner) = kind.strip_prefix("Vec<").and_then(|k| k.strip_suffix(">,")).filter(|k| *k != "String") {
-            if sources.contains(&format!("\nstruct {inner} {{")) {
+        if let Some(inner) = kind.strip_prefix("Vec<").and_then(|k| k.strip_suffix(">,")).filter(|k| *k != "String")
+            && sources.contains(&format!("\nstruct {inner} {{")) {
                 out.extend(fields(sources, inner));
             }
-        }
     }
     out
 }
@@ -85,7 +84,8 @@ fn etcd_unit(templates: &Templates) -> Result<String, String> {
 
 #[test]
 fn an_override_takes_the_place_of_its_template() {
-    let templates = with("systemd/etcd.service.hbs", "[Service]\nExecStart={{#each argv}}{{this}} {{/each}}\n").unwrap();
+    let templates =
+        with("systemd/etcd.service.hbs", "[Service]\nExecStart={{#each argv}}{{this}} {{/each}}\n").unwrap();
     let unit = etcd_unit(&templates).unwrap();
     assert!(unit.starts_with("[Service]\nExecStart=/usr/bin/etcd --name=m1 "), "{unit}");
     assert!(unit.contains("--initial-cluster-state=existing"));
@@ -107,8 +107,13 @@ fn a_bad_override_is_refused_with_the_way_out() {
 
 #[test]
 fn a_misspelt_name_is_an_error_wherever_it_stands() {
-    for text in ["{{argw}}", "{{#if argw}}x{{/if}}", "{{#unless argw}}x{{/unless}}", "{{#each argw}}x{{/each}}", "{{value argw}}"]
-    {
+    for text in [
+        "{{argw}}",
+        "{{#if argw}}x{{/if}}",
+        "{{#unless argw}}x{{/unless}}",
+        "{{#each argw}}x{{/each}}",
+        "{{value argw}}",
+    ] {
         let err = etcd_unit(&with("systemd/etcd.service.hbs", text).unwrap()).expect_err(text);
         assert!(err.contains("systemd/etcd.service.hbs"), "{text}: {err}");
     }

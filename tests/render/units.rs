@@ -1,12 +1,14 @@
 //! Units as systemd sees them: `systemd-analyze verify` exits 0 on unknown keys and bad values, so any output fails.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use hamaster::pki::catalog;
 use hamaster::render;
 use hamaster::spec::*;
 use hamaster::state::PhaseId;
-use hamaster::state::desired::Readiness;
+use hamaster::state::desired::{Placement, Readiness, SecretKind};
 
 use crate::samples::{Set, cis, run, spec, this, variants};
 
@@ -29,11 +31,10 @@ fn root(set: &Set, dir: &Path) -> Vec<String> {
     for entry in std::fs::read_dir(own).unwrap() {
         let path = entry.unwrap().path();
         let needed = path.extension().is_some_and(|e| e == "target" || e == "slice" || e == "mount" || e == "socket");
-        if needed || path.file_name().unwrap().to_str().unwrap().starts_with("modprobe@") {
-            if let Ok(text) = std::fs::read(&path) {
+        if (needed || path.file_name().unwrap().to_str().unwrap().starts_with("modprobe@"))
+            && let Ok(text) = std::fs::read(&path) {
                 std::fs::write(system.join(path.file_name().unwrap()), text).unwrap();
             }
-        }
     }
     for program in PROGRAMS {
         for bin in ["usr/bin", "usr/sbin", "sbin", "bin"] {
@@ -42,6 +43,12 @@ fn root(set: &Set, dir: &Path) -> Vec<String> {
             std::fs::write(&path, "").unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
+    }
+    std::fs::create_dir_all(dir.join("usr/lib/systemd")).unwrap();
+    for program in ["systemd-modules-load", "systemd-sysctl"] {
+        let path = dir.join("usr/lib/systemd").join(program);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     FOREIGN.iter().for_each(|(name, text)| std::fs::write(system.join(name), text).unwrap());
     let mut names = vec![];
@@ -124,12 +131,11 @@ fn etcds_data_is_reachable_and_its_directory_made_only_where_systemd_can() {
 fn a_sealed_member_says_existing_and_changes_nothing_else() {
     let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
     let this = this(&spec);
-    let templates = render::Templates::embedded().unwrap();
     let files = |sealed| {
         let etcd = render::EtcdStart { sealed, token: "t" };
-        render::files(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }, &templates)
+        Set::render(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }).files
     };
-    for (fresh, sealed) in files(false).unwrap().into_iter().zip(files(true).unwrap()) {
+    for (fresh, sealed) in files(false).into_iter().zip(files(true)) {
         let fresh = String::from_utf8(fresh.bytes).unwrap();
         assert_eq!(fresh.replace("state=new", "state=existing"), String::from_utf8(sealed.bytes).unwrap());
     }
@@ -143,12 +149,17 @@ fn units_read_every_file_that_is_theirs() {
             let read: Vec<_> = set.units.iter().flat_map(|u| &u.inputs).collect();
             let for_units = |p: &Path| {
                 let text = p.to_string_lossy();
-                text.starts_with("/etc/systemd") || ["/etc/modules", "/etc/sysctl", "/etc/docker", "/etc/containerd"]
-                    .iter()
-                    .any(|dir| text.starts_with(dir))
+                text.starts_with("/etc/systemd")
+                    || ["/etc/modules", "/etc/sysctl", "/etc/docker", "/etc/containerd"]
+                        .iter()
+                        .any(|dir| text.starts_with(dir))
             };
             for path in set.paths().into_iter().filter(|p| for_units(p)) {
-                assert!(read.iter().any(|r| *r == path), "{name}: nothing is restarted when {} changes", path.display());
+                assert!(
+                    read.iter().any(|r| *r == path),
+                    "{name}: nothing is restarted when {} changes",
+                    path.display()
+                );
             }
             let phases: Vec<_> = set.units.iter().map(|u| u.phase).collect();
             assert!(phases.is_sorted(), "{name}: {phases:?}");
@@ -159,10 +170,60 @@ fn units_read_every_file_that_is_theirs() {
     }
 }
 
+/// A file that a unit, a pod or a kubeconfig reads is one that we make.
+#[test]
+fn whatever_is_read_is_made_by_someone() {
+    for minor in [18, 20, 24, 34] {
+        for (name, spec) in variants(minor) {
+            let (set, this) = (Set::of(&spec), this(&spec));
+            let mut made: BTreeSet<PathBuf> = set.paths().into_iter().map(Path::to_owned).collect();
+            made.extend(catalog::cas(&spec, &this).into_iter().flat_map(|ca| [ca.cert, ca.key]));
+            for cert in catalog::certs(&spec, &this) {
+                match cert.placement {
+                    Placement::Pair { cert, key, .. } => made.extend([cert, key]),
+                    Placement::Kubeconfig { path, .. } | Placement::Combined { path } => made.extend([path]),
+                }
+            }
+            for secret in catalog::secrets(&spec, &this) {
+                if let SecretKind::ServiceAccountKey { public, .. } = secret.kind {
+                    made.insert(public);
+                }
+                made.insert(secret.path);
+            }
+            let read = set.files.iter().flat_map(|f| &f.inputs).chain(set.units.iter().flat_map(|u| &u.inputs));
+            let missing: BTreeSet<_> = read.filter(|path| !made.contains(*path)).collect();
+            assert!(missing.is_empty(), "{name}: nobody makes {missing:?}");
+            assert!(made.contains(&this.layout.kubelet_client_pem()));
+        }
+    }
+}
+
+/// The runtimes' own checks, where they are installed.
+#[test]
+fn runtimes_read_their_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = spec(34);
+    std::fs::write(dir.path().join("daemon.json"), Set::of(&spec).text("daemon.json")).unwrap();
+    if let Some((ok, out, err)) = run("dockerd", &["--validate", "--config-file=daemon.json"], dir.path()) {
+        assert!(ok, "{out}{err}");
+    }
+    spec.runtime = Runtime::Containerd;
+    let Some((_, version, _)) = run("containerd", &["--version"], dir.path()) else { return };
+    let mut tools = render::assumed_tools(&spec);
+    tools.containerd = (if version.contains(" 1.") { 1 } else { 2 }, 0);
+    let set = Set::with(&spec, &this(&spec), &tools);
+    std::fs::write(dir.path().join("config.toml"), set.text("config.toml")).unwrap();
+    let (ok, out, err) = run("containerd", &["--config=config.toml", "config", "dump"], dir.path()).unwrap();
+    assert!(ok && out.contains("registry.k8s.io/pause:3.10.1") && out.contains("SystemdCgroup = true"), "{out}{err}");
+}
+
 #[test]
 fn daemons_that_are_not_there_yet_do_not_run_and_a_note_says_so() {
     let spec = spec(34);
-    for unit in Set::of(&spec).units.iter().filter(|u| u.name.starts_with("hamaster-")) {
+    let set = Set::of(&spec);
+    let later = ["hamaster-elect.service", "hamaster-fence.service", "hamaster-serve.service"];
+    assert!(later.iter().all(|name| set.units.iter().any(|u| u.name == *name)));
+    for unit in set.units.iter().filter(|u| later.contains(&u.name.as_str())) {
         assert!(!unit.enable && !unit.run, "{}", unit.name);
     }
     assert!(render::notes(&spec).iter().any(|n| n.contains("hamaster-elect.service")));

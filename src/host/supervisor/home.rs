@@ -80,6 +80,8 @@ impl Home {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let home = Self { dir: dir.clone() };
         let marker = Marker { schema: SCHEMA.to_owned(), address };
+        // Ours from the start: an undo of the first `up` must not try to take away what logs are written below.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(home.dir.join(MASTER)).map_err(failed)?;
         home.replace(&home.dir.join(MARKER), &serde_json::to_vec(&marker).unwrap_or_default()).map_err(failed)?;
         Ok(home)
     }
