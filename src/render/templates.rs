@@ -50,6 +50,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "systemd/flanneld.service.hbs",
     "systemd/hamaster-elect.service.hbs",
     "systemd/hamaster-fence.service.hbs",
+    "systemd/hamaster-kernel.service.hbs",
     "systemd/hamaster-serve.service.hbs",
     "systemd/kubelet.service.hbs",
 ];

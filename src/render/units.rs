@@ -16,12 +16,8 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
     };
     let mut out = vec![running(PhaseId::Etcd, "etcd.service", own("etcd.service", etcd::inputs(i)), etcd_ready(i))];
 
-    // Part of every systemd and started at boot by it; a restart loads what we wrote.
-    let modules = vec![layout.path("/etc/modules-load.d/hamaster.conf")];
-    let sysctls = vec![layout.path("/etc/sysctl.d/90-hamaster.conf")];
-    for (name, read) in [("systemd-modules-load.service", modules), ("systemd-sysctl.service", sysctls)] {
-        out.push(DesiredUnit { enable: false, ..running(PhaseId::Network, name, read, Readiness::Active) });
-    }
+    let read = own(network::KERNEL_UNIT, network::kernel_files(i).into());
+    out.push(running(PhaseId::Network, network::KERNEL_UNIT, read, Readiness::Active));
     if i.flannel() {
         let read = own("flanneld.service", network::inputs(i));
         out.push(running(PhaseId::Network, "flanneld.service", read, Readiness::Active));
