@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use balancer::load_balancer;
-pub use network::{FLANNEL_CONFIG_KEY, flannel_config};
+pub use network::flannel_config;
 pub use templates::Templates;
 pub use tools::assumed_tools;
 pub use units::{notes, units};

@@ -7,11 +7,10 @@ use serde_json::json;
 
 use super::{Input, Rendered, kubelet, runtime, text};
 use crate::error::Result;
+use crate::etcd::keys;
 use crate::spec::{ClusterSpec, FlannelBackend, NetworkPath};
 use crate::state::PhaseId;
 
-/// Where flannel looks for its network in etcd.
-pub const FLANNEL_CONFIG_KEY: &str = "/coreos.com/network/config";
 /// Loads [`kernel_files`] without a reboot.
 pub(super) const KERNEL_UNIT: &str = "hamaster-kernel.service";
 /// Not below the layout's prefix: flannel, its CNI plugin and docker agree on this path.
@@ -79,7 +78,7 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     Ok(())
 }
 
-/// The value of [`FLANNEL_CONFIG_KEY`]: must be there before flanneld starts, which otherwise waits for it.
+/// The value of [`keys::FLANNEL`]: must be there before flanneld starts, which otherwise waits for it.
 pub fn flannel_config(spec: &ClusterSpec) -> String {
     let pods = spec.kubernetes.pod_cidr;
     // The backend is always written: flannel's documentation says vxlan is the default, its code takes udp.
@@ -114,7 +113,7 @@ pub(super) fn inputs(i: &Input) -> Vec<PathBuf> {
 }
 
 fn flanneld(i: &Input) -> Vec<String> {
-    let prefix = FLANNEL_CONFIG_KEY.trim_end_matches("/config");
+    let prefix = keys::FLANNEL.trim_end_matches("/config");
     vec![
         text(&i.tools.flanneld),
         format!("--etcd-endpoints={}", i.etcd_endpoints().join(",")),

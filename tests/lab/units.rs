@@ -121,6 +121,19 @@ fn what_ignores_sigterm_is_killed_with_all_its_children() {
 }
 
 #[test]
+fn what_a_dead_process_leaves_behind_is_ended() {
+    let lab = Lab::new();
+    let script = "trap '' TERM; sleep 1000 & echo child $!; trap - TERM; while :; do sleep 0.05; done";
+    lab.unit("parent.service", script, "");
+    lab.units.start("parent.service").unwrap();
+    let child = eventually("its child is known", || {
+        lab.log("parent").lines().find_map(|l| l.strip_prefix("child ")?.parse().ok())
+    });
+    lab.units.stop("parent.service").unwrap();
+    is_gone(child);
+}
+
+#[test]
 fn a_unit_gets_a_clean_environment_and_its_own_variables() {
     let lab = Lab::at_rest();
     let file = lab.dir.path().join("etcd.env");

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Whole processes beside each other: openssl making as many P-256 keys and certificates as one bundle holds, and
-# `hamaster certs generate`. Prints CPU seconds and peak resident memory of both.
-#   benches/bundle.sh target/release/hamaster
+# Whole processes: the size of the binary, the time of `--version`, and `hamaster certs generate` beside openssl making
+# as many P-256 keys and certificates as one bundle holds, with CPU seconds and peak resident memory of both.
+#   benches/process.sh target/release/hamaster
 set -eu
-hamaster=${1:?usage: benches/bundle.sh PATH-OF-HAMASTER}
+hamaster=${1:?usage: benches/process.sh PATH-OF-HAMASTER}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 measure() {
@@ -11,6 +11,15 @@ measure() {
     shift
     /usr/bin/time -f "$name: %U user + %S system CPU seconds, %e s elapsed, peak %M KiB" "$@" >/dev/null
 }
+
+echo "binary: $(($(stat -Lc %s "$hamaster") / 1024)) KiB"
+begin=$(date +%s%N)
+for _ in $(seq 200); do "$hamaster" --version >/dev/null; done
+version=$(($(date +%s%N) - begin))
+begin=$(date +%s%N)
+for _ in $(seq 200); do /bin/true; done
+nothing=$(($(date +%s%N) - begin))
+echo "--version: $((version / 200000)) us a run, /bin/true: $((nothing / 200000)) us, over 200 runs each"
 
 cat >"$dir/openssl.sh" <<'SCRIPT'
 cd "$1"
