@@ -213,11 +213,14 @@ fn reset_keeps_the_keys_and_the_data_of_the_cluster_aside() {
     init(&host, 0);
     let ca = std::fs::read(host.path("/etc/kubernetes/pki/ca.key")).unwrap();
     let told = expect(&host.run(&["hamaster", "reset", "--yes"]), 0);
-    let kept = told.split_whitespace().find_map(|w| w.strip_suffix("/ca.key:").or(w.strip_suffix("/ca.key")));
-    let kept = kept.unwrap_or_else(|| panic!("it says where the CA's key is: {told}")).to_owned();
+    let word = told.split_whitespace().find(|w| w.starts_with('/') && w.contains("kept") && w.contains("/ca.key"));
+    let word = word.unwrap_or_else(|| panic!("it says where the CA's key is: {told}"));
+    let kept = &word[..word.find("/ca.key").unwrap()];
     assert_eq!(std::fs::read(host.path(&format!("{kept}/ca.key"))).unwrap(), ca);
     assert!(host.path(&format!("{kept}/etcd/member")).is_dir(), "etcd's data is beside it");
-    Tree::of(&host).without(&kept).assert_same_as(&before.tree, "init and reset, but for what is kept");
+    assert!(told.contains("/var/lib/hamaster/backup"), "it names the backups it leaves: {told}");
+    let after = Tree::of(&host).without(kept).without("/var/lib/hamaster");
+    after.assert_same_as(&before.tree, "init and reset, but for what is kept");
     assert_eq!(units(&host), before.units);
 }
 
