@@ -123,6 +123,11 @@ impl Planner<'_> {
         self.observed.record.files.contains_key(path)
     }
 
+    /// The digest of the bytes we last wrote.
+    fn recorded(&self, path: &Path) -> Option<Digest> {
+        self.observed.record.files.get(path).and_then(|f| f.digest)
+    }
+
     /// A parent that is missing is made, 0755 root.
     fn parents_of(&mut self, path: &Path) {
         for parent in path.ancestors().skip(1).filter(|p| p.parent().is_some()) {
@@ -178,15 +183,18 @@ impl Planner<'_> {
         let desired = self.desired;
         let mut verdicts = BTreeMap::new();
         for ca in &desired.cas {
-            let verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
+            let mut verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
+            if self.half_made(ca) {
+                verdict = Verdict::Derive;
+            }
             if self.id == PhaseId::Pki {
                 match &verdict {
-                    Verdict::Make => {
+                    Verdict::Make | Verdict::Derive => {
                         self.parents_of(&ca.cert);
                         self.steps.push(Action::IssueCa { ca: ca.clone() });
                     }
                     Verdict::Broken { why, hint } => self.conflict(&ca.cert, why, hint),
-                    Verdict::Keep | Verdict::Derive | Verdict::External => {}
+                    Verdict::Keep | Verdict::External => {}
                 }
             }
             verdicts.insert(ca.id, verdict);
@@ -199,6 +207,12 @@ impl Planner<'_> {
                 Some(verdict) => self.leaf(cert, ca, verdict),
             }
         }
+    }
+
+    /// A CA of ours whose key is there and whose certificate is not: a run was killed between the two.
+    fn half_made(&self, ca: &CaSpec) -> bool {
+        let key = matches!(self.content(&ca.key), Some(ContentFact::Key(_)));
+        key && self.ours(&ca.key) && self.observed.at(&ca.cert).is_none()
     }
 
     fn leaf(&mut self, cert: &CertSpec, ca: &CaSpec, verdict: &Verdict) {
@@ -290,11 +304,15 @@ impl Planner<'_> {
             if fact.kind != PathKind::File {
                 self.conflict(&path, "is in the way: not a regular file", format!("mv {0} {0}.old", path.display()));
             } else if fact.digest == Some(Digest::of(&bytes)) {
-                if !self.right(fact, mode, owner) && (self.ours(&path) || self.policy.adopt) {
+                if self.ours(&path) && self.recorded(&path) != fact.digest {
+                    // Killed between the file and the record: without its digest a later edit could not be told.
+                    let before = Some(bytes.clone());
+                    self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup: false });
+                } else if !self.right(fact, mode, owner) && (self.ours(&path) || self.policy.adopt) {
                     self.steps.push(Action::SetMode { path, mode, owner });
                 }
             } else if self.ours(&path) || self.policy.adopt {
-                let known = self.observed.record.files.get(&path).and_then(|f| f.digest);
+                let known = self.recorded(&path);
                 let backup = known.is_none() || known != fact.digest;
                 let before = match &fact.content {
                     ContentFact::Public(b) => Some(b.clone()),
