@@ -12,6 +12,7 @@ pub mod reset;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
@@ -24,7 +25,7 @@ use crate::plan::{Action, Conflict, Phase};
 use crate::render::Templates;
 use crate::spec::{ClusterSpec, ThisNode};
 use crate::state::PhaseId;
-use crate::state::desired::Desired;
+use crate::state::desired::{Desired, DesiredUnit};
 use crate::state::facts::Tools;
 use crate::state::observed::{ContentFact, Observed};
 use event::{Event, Sink};
@@ -121,9 +122,19 @@ impl Master {
     /// # Errors
     /// When the host cannot be read.
     pub fn observe(&self, host: &Host) -> Result<Observed> {
+        self.look(host, |_| true)
+    }
+
+    /// As [`Master::observe`], but of the units only those of `phase` and etcd's: the service manager is asked for each
+    /// in a process of its own.
+    fn observe_for(&self, phase: PhaseId, host: &Host) -> Result<Observed> {
+        self.look(host, |unit| unit.phase == phase || unit.name == ETCD_UNIT)
+    }
+
+    fn look(&self, host: &Host, asked: impl Fn(&DesiredUnit) -> bool) -> Result<Observed> {
         let blank = self.desired(&Observed::default())?;
         let paths = master::paths_of_interest(&blank);
-        let units: Vec<String> = blank.units.iter().map(|u| u.name.clone()).collect();
+        let units: Vec<String> = blank.units.iter().filter(|u| asked(u)).map(|u| u.name.clone()).collect();
         let mut observed = observe::observe(host, &paths, &units, &self.this.layout.record())?;
         if observed.units.get(ETCD_UNIT).is_some_and(|u| u.active) && observed.record.etcd.is_some() {
             observed.store = self.store(host).ok();
@@ -218,7 +229,7 @@ fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
 pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
     host.begin_undo();
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
-    let run = Run { master, options, seen: &seen, started: clock::now() };
+    let mut run = Run { master, options, seen: &seen, started: clock::now(), written: BTreeSet::new() };
     match run.phases(host, &mut outcome, sink) {
         Ok(()) => {
             host.commit();
@@ -244,10 +255,12 @@ struct Run<'a> {
     options: &'a Options,
     seen: &'a Preview,
     started: OffsetDateTime,
+    /// What the phases before have written.
+    written: BTreeSet<PathBuf>,
 }
 
 impl Run<'_> {
-    fn phases(&self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+    fn phases(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
         let mut awaited = vec![];
         for id in selected(self.options) {
             if waits_for_a_ca(id, !awaited.is_empty()) {
@@ -267,7 +280,7 @@ impl Run<'_> {
     }
 
     /// Observe, plan, apply, and prove that nothing is left but what an external CA must sign.
-    fn phase(&self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Vec<Conflict>> {
+    fn phase(&mut self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Vec<Conflict>> {
         let (phase, observed) = self.plan(id, host)?;
         if phase.steps.is_empty() {
             return Ok(phase.awaits);
@@ -283,7 +296,7 @@ impl Run<'_> {
     }
 
     fn plan(&self, id: PhaseId, host: &Host) -> Result<(Phase, Observed)> {
-        let observed = self.master.observe(host)?;
+        let observed = self.master.observe_for(id, host)?;
         let desired = self.master.desired(&observed)?;
         let policy = policy(host, self.options, clock::now());
         let phase = master::plan(id, &desired, &observed, policy).map_err(refusal)?;
@@ -291,8 +304,8 @@ impl Run<'_> {
     }
 
     /// The member is healthy for the first time: its unit changes to `existing` without a restart.
-    fn seal(&self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
-        let observed = self.master.observe(host)?;
+    fn seal(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+        let observed = self.master.observe_for(PhaseId::Etcd, host)?;
         let sealed = self.master.desired_as(&observed, true)?;
         if let Some(phase) = master::seal(&sealed, &observed, ETCD_UNIT) {
             self.apply(&phase, host, observed, outcome, sink)?;
@@ -301,12 +314,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the operator saw is what is there: a file that changed since the preview stops the run.
+    /// What the operator saw is what is there: a file that changed since the preview, and not by this run, stops it.
     fn fresh(&self, phase: &Phase, observed: &Observed) -> Result<()> {
-        let moved = phase.steps.iter().flat_map(Action::writes).find(|path| {
-            let ours = observed.record.files.contains_key(*path);
-            !ours && self.seen.observed.at(path) != observed.at(path)
-        });
+        let moved = phase
+            .steps
+            .iter()
+            .flat_map(Action::writes)
+            .find(|path| !self.written.contains(*path) && self.seen.observed.at(path) != observed.at(path));
         match moved {
             None => Ok(()),
             Some(path) => Err(Error::conflict(format!("{} changed while the plan was shown", path.display()))
@@ -315,7 +329,7 @@ impl Run<'_> {
     }
 
     fn apply(
-        &self,
+        &mut self,
         phase: &Phase,
         host: &mut Host,
         observed: Observed,
@@ -326,6 +340,7 @@ impl Run<'_> {
         let backup = layout.backup().join(stamp(self.started));
         let mut ledger = Ledger::new(layout, observed.record);
         sink(Event::PhaseStarted { phase: phase.id.name(), steps: phase.steps.len() });
+        self.written.extend(phase.steps.iter().flat_map(Action::writes).map(Path::to_path_buf));
         ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup)?;
         let mut performer =
             Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };

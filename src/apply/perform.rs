@@ -63,7 +63,10 @@ impl Performer<'_> {
             Action::RemoveDir { path } => self.host.remove_empty_dir(path),
             Action::RetireData { path, to } => self.host.retire(path, to.as_deref()),
             Action::IssueCa { ca } => {
-                let pair = issue::new_ca(ca, self.now)?;
+                let pair = match self.host.read(&ca.key)? {
+                    Some(key) => issue::ca_for(ca, Secret::new(key), self.now)?,
+                    None => issue::new_ca(ca, self.now)?,
+                };
                 self.replace(&ca.key, pair.key_pem.expose(), 0o600, Owner::Root)?;
                 self.replace(&ca.cert, pair.cert_pem.as_bytes(), 0o644, Owner::Root)
             }

@@ -108,7 +108,16 @@ pub fn public_pem(key_pem: &[u8]) -> Result<String> {
 /// # Errors
 /// When the random source fails.
 pub fn new_ca(want: &CaSpec, now: OffsetDateTime) -> Result<Pair> {
-    let key = generate(want.algorithm)?;
+    ca_for(want, key(want.algorithm)?, now)
+}
+
+/// The self-signed certificate of a CA whose key is there: what the key has signed stays good.
+///
+/// # Errors
+/// When the key does not read, or the random source fails.
+pub fn ca_for(want: &CaSpec, key_pem: Secret, now: OffsetDateTime) -> Result<Pair> {
+    let unusable = |why: String| Error::refused(format!("key of CA {} cannot be used", want.common_name)).cause(why);
+    let key = inspect::key_pair(key_pem.expose()).map_err(unusable)?;
     let mut params = params(&want.common_name, None, &[], failed(&want.common_name))?;
     params.serial_number = serial()?;
     params.not_before = now - BACKDATE;
@@ -117,7 +126,7 @@ pub fn new_ca(want: &CaSpec, now: OffsetDateTime) -> Result<Pair> {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let cert = params.self_signed(&key).map_err(failed(&want.common_name))?;
-    Ok(Pair { cert_pem: encode_cert(cert.der()), key_pem: encode_key(&key) })
+    Ok(Pair { cert_pem: encode_cert(cert.der()), key_pem })
 }
 
 /// A new key and the leaf of `want` for it. Its end is capped at the issuer's: see [`capped`].

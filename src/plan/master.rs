@@ -1,5 +1,7 @@
 //! What is left to do to make this host the master the spec asks for.
 
+mod external_ca;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use time::OffsetDateTime;
 use crate::pki::IssueReason;
 use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
-use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile, Placement};
+use crate::state::desired::{CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
@@ -70,7 +72,7 @@ pub fn paths_of_interest(desired: &Desired) -> Vec<PathBuf> {
     all.extend(desired.cas.iter().flat_map(|c| [c.cert.clone(), c.key.clone()]));
     for cert in &desired.certs {
         all.extend(cert.placement.paths().into_iter().map(Path::to_path_buf));
-        if let Some(dir) = request_dir(desired) {
+        if let Some(dir) = external_ca::request_dir(desired) {
             all.extend(["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id))));
         }
     }
@@ -83,11 +85,6 @@ pub fn paths_of_interest(desired: &Desired) -> Vec<PathBuf> {
     all.sort();
     all.dedup();
     all
-}
-
-/// Where signing requests for an external CA are kept: `csr` beside the cluster CA.
-fn request_dir(desired: &Desired) -> Option<PathBuf> {
-    desired.cas.iter().find(|c| c.id == CaId::Cluster)?.cert.parent().map(|d| d.join("csr"))
 }
 
 /// The digest of what a unit or a static pod reads: rendered files as they will be, everything else as it is.
@@ -132,6 +129,11 @@ impl Planner<'_> {
 
     fn ours(&self, path: &Path) -> bool {
         self.observed.record.files.contains_key(path)
+    }
+
+    /// The digest of the bytes we last wrote.
+    fn recorded(&self, path: &Path) -> Option<Digest> {
+        self.observed.record.files.get(path).and_then(|f| f.digest)
     }
 
     /// A parent that is missing is made, 0755 root.
@@ -189,15 +191,18 @@ impl Planner<'_> {
         let desired = self.desired;
         let mut verdicts = BTreeMap::new();
         for ca in &desired.cas {
-            let verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
+            let mut verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
+            if self.half_made(ca) {
+                verdict = Verdict::Derive;
+            }
             if self.id == PhaseId::Pki {
                 match &verdict {
-                    Verdict::Make => {
+                    Verdict::Make | Verdict::Derive => {
                         self.parents_of(&ca.cert);
                         self.steps.push(Action::IssueCa { ca: ca.clone() });
                     }
                     Verdict::Broken { why, hint } => self.conflict(&ca.cert, why, hint),
-                    Verdict::Keep | Verdict::Derive | Verdict::External => {}
+                    Verdict::Keep | Verdict::External => {}
                 }
             }
             verdicts.insert(ca.id, verdict);
@@ -210,6 +215,12 @@ impl Planner<'_> {
                 Some(verdict) => self.leaf(cert, ca, verdict),
             }
         }
+    }
+
+    /// A CA of ours whose key is there and whose certificate is not: a run was killed between the two.
+    fn half_made(&self, ca: &CaSpec) -> bool {
+        let key = matches!(self.content(&ca.key), Some(ContentFact::Key(_)));
+        key && self.ours(&ca.key) && self.observed.at(&ca.cert).is_none()
     }
 
     fn leaf(&mut self, cert: &CertSpec, ca: &CaSpec, verdict: &Verdict) {
@@ -238,45 +249,6 @@ impl Planner<'_> {
             self.requested(cert, ca)
         } else {
             self.steps.push(Action::IssueLeaf { cert: cert.clone(), issuer: ca.clone(), reason });
-        }
-    }
-
-    /// External CA: first a key and a request, then, once the signed certificate has arrived, the import.
-    fn requested(&mut self, cert: &CertSpec, ca: &CaSpec) {
-        let Some(dir) = request_dir(self.desired) else { return };
-        let [key, csr, signed] = ["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id)));
-        if self.observed.at(&signed).is_some() {
-            return self.arrived(cert, ca, signed, key, &csr);
-        }
-        if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
-            self.dirs.insert(dir, (0o700, Owner::Root, false));
-            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr: csr.clone() });
-        }
-        let sign = format!(
-            "openssl x509 -req -in {} -CA {} -CAkey CA.key -copy_extensions copy -days 365 -out {}",
-            csr.display(),
-            ca.cert.display(),
-            signed.display()
-        );
-        self.awaits.push(Conflict { path: signed, message: format!("{} has yet to be signed", cert.id), hint: sign });
-    }
-
-    /// A signed certificate is judged before it is taken: whoever signs may have dropped a name or a usage.
-    fn arrived(&mut self, cert: &CertSpec, ca: &CaSpec, signed: PathBuf, key: PathBuf, csr: &Path) {
-        let placement = Placement::Pair { cert: signed.clone(), key: key.clone(), owner: Owner::Root };
-        let as_signed = CertSpec { placement, ..cert.clone() };
-        let why = match self.content(&ca.cert) {
-            Some(ContentFact::Certs(certs)) if !certs.is_empty() => {
-                judge::leaf(&as_signed, &self.observed.paths, &certs[0], self.policy.now)
-            }
-            _ => Some(IssueReason::WrongIssuer),
-        };
-        match why {
-            None => self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key }),
-            Some(why) => {
-                let hint = format!("rm {}    # and sign {} again", signed.display(), csr.display());
-                self.conflict(&signed, format!("was signed, but cannot be used: {why}"), hint);
-            }
         }
     }
 
@@ -322,11 +294,15 @@ impl Planner<'_> {
             if fact.kind != PathKind::File {
                 self.conflict(&path, "is in the way: not a regular file", format!("mv {0} {0}.old", path.display()));
             } else if fact.digest == Some(Digest::of(&bytes)) {
-                if !self.right(fact, mode, owner) && (self.ours(&path) || self.policy.adopt) {
+                if self.ours(&path) && self.recorded(&path) != fact.digest {
+                    // Killed between the file and the record: without its digest a later edit could not be told.
+                    let before = Some(bytes.clone());
+                    self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup: false });
+                } else if !self.right(fact, mode, owner) && (self.ours(&path) || self.policy.adopt) {
                     self.steps.push(Action::SetMode { path, mode, owner });
                 }
             } else if self.ours(&path) || self.policy.adopt {
-                let known = self.observed.record.files.get(&path).and_then(|f| f.digest);
+                let known = self.recorded(&path);
                 let backup = known.is_none() || known != fact.digest;
                 let before = match &fact.content {
                     ContentFact::Public(b) => Some(b.clone()),
