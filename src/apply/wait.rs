@@ -79,7 +79,8 @@ fn check(ready: &Readiness, active: bool) -> Result<(), String> {
 
 fn failed(host: &Host, unit: &str, ready: &Readiness, why: &str) -> Box<Error> {
     let logs = host.units().logs(unit, 12);
-    let (cause, hint) = explain(&logs, unit);
+    let (cause, hint) = explain(&logs);
+    let hint = hint.unwrap_or_else(|| host.units().log_command(unit));
     let mut error = Error::apply(format!("{unit} did not become {}", describe(ready))).cause(why);
     if let Some(cause) = cause {
         error = error.cause(cause);
@@ -89,7 +90,7 @@ fn failed(host: &Host, unit: &str, ready: &Readiness, why: &str) -> Box<Error> {
 }
 
 /// What log lines usually mean, and the command that shows or cures it. Texts as etcd 3.4 to 3.7 print them.
-fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
+fn explain(logs: &[String]) -> (Option<String>, Option<String>) {
     const KNOWN: [(&str, &str, &str); 8] = [
         ("address already in use", "another process holds the port", "ss -ltnp | grep -E ':(2379|2380|2381) '"),
         ("has already been bootstrapped", "its disk was wiped: it must not form a new cluster", "hamaster doctor"),
@@ -109,8 +110,5 @@ fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
         ),
     ];
     let hit = KNOWN.iter().find(|(text, ..)| logs.iter().any(|line| line.contains(text)));
-    match hit {
-        Some((_, cause, hint)) => (Some((*cause).to_owned()), (*hint).to_owned()),
-        None => (None, format!("journalctl -u {unit} -n 100 --no-pager")),
-    }
+    hit.map(|(_, cause, hint)| ((*cause).to_owned(), (*hint).to_owned())).unzip()
 }

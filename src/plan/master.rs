@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::pki::IssueReason;
 use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
-use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
+use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile, Placement};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
@@ -28,7 +28,16 @@ pub struct Policy {
 /// # Errors
 /// Every [`Conflict`] in the phase: something exists that is not ours.
 pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy) -> Result<Phase, Vec<Conflict>> {
-    let mut p = Planner { id, desired, observed, policy, dirs: BTreeMap::new(), steps: vec![], conflicts: vec![] };
+    let mut p = Planner {
+        id,
+        desired,
+        observed,
+        policy,
+        dirs: BTreeMap::new(),
+        steps: vec![],
+        awaits: vec![],
+        conflicts: vec![],
+    };
     p.certificates();
     p.secrets();
     p.files();
@@ -37,7 +46,7 @@ pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy)
     p.bindings();
     let mut steps = p.directories();
     steps.append(&mut p.steps);
-    if p.conflicts.is_empty() { Ok(Phase { id, steps }) } else { Err(p.conflicts) }
+    if p.conflicts.is_empty() { Ok(Phase { id, steps, awaits: p.awaits }) } else { Err(p.conflicts) }
 }
 
 /// Plans the seal of a member that is healthy for the first time. `sealed` is the desired state of a sealed member.
@@ -50,6 +59,7 @@ pub fn seal(sealed: &Desired, observed: &Observed, unit: &str) -> Option<Phase> 
             unit: unit.to_owned(),
             stamp: inputs_digest(&wanted.inputs, sealed, observed),
         }],
+        awaits: vec![],
     })
 }
 
@@ -111,6 +121,7 @@ struct Planner<'a> {
     /// Directories the steps need: path → mode, owner, scratch.
     dirs: BTreeMap<PathBuf, (u32, Owner, bool)>,
     steps: Vec<Action>,
+    awaits: Vec<Conflict>,
     conflicts: Vec<Conflict>,
 }
 
@@ -249,16 +260,37 @@ impl Planner<'_> {
         let Some(dir) = request_dir(self.desired) else { return };
         let [key, csr, signed] = ["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id)));
         if self.observed.at(&signed).is_some() {
-            self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key });
-        } else if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
+            return self.arrived(cert, ca, signed, key, &csr);
+        }
+        if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
             self.dirs.insert(dir, (0o700, Owner::Root, false));
-            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr });
-        } else {
-            self.conflict(
-                &signed,
-                format!("waits for the external CA to sign {}", csr.display()),
-                format!("sign it with the key of {} and put the certificate at {}", ca.common_name, signed.display()),
-            );
+            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr: csr.clone() });
+        }
+        let sign = format!(
+            "openssl x509 -req -in {} -CA {} -CAkey CA.key -copy_extensions copy -days 365 -out {}",
+            csr.display(),
+            ca.cert.display(),
+            signed.display()
+        );
+        self.awaits.push(Conflict { path: signed, message: format!("{} has yet to be signed", cert.id), hint: sign });
+    }
+
+    /// A signed certificate is judged before it is taken: whoever signs may have dropped a name or a usage.
+    fn arrived(&mut self, cert: &CertSpec, ca: &CaSpec, signed: PathBuf, key: PathBuf, csr: &Path) {
+        let placement = Placement::Pair { cert: signed.clone(), key: key.clone(), owner: Owner::Root };
+        let as_signed = CertSpec { placement, ..cert.clone() };
+        let why = match self.content(&ca.cert) {
+            Some(ContentFact::Certs(certs)) if !certs.is_empty() => {
+                judge::leaf(&as_signed, &self.observed.paths, &certs[0], self.policy.now)
+            }
+            _ => Some(IssueReason::WrongIssuer),
+        };
+        match why {
+            None => self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key }),
+            Some(why) => {
+                let hint = format!("rm {}    # and sign {} again", signed.display(), csr.display());
+                self.conflict(&signed, format!("was signed, but cannot be used: {why}"), hint);
+            }
         }
     }
 
