@@ -10,7 +10,7 @@ use hamaster::spec::version::{EtcdVersion, KubeVersion};
 use hamaster::spec::*;
 use proptest::prelude::*;
 
-use super::read;
+use super::{default, read};
 
 fn cidr() -> impl Strategy<Value = Cidr> {
     prop_oneof![

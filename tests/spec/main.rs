@@ -4,7 +4,6 @@
 
 mod arbitrary;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use hamaster::error::{Kind, Problem};
