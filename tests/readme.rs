@@ -7,7 +7,7 @@
 //! - `<!-- runs: by itself -->` before a block: the commands that run these very tests. They exist and can be executed.
 //! - A block ```` ```yaml ```` is read as a cluster.yaml.
 //! - Any other mark or language fails, but for `text`, which is a picture.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods)] // a test acts on files and processes
 
 use std::fs;
