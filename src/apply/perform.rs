@@ -94,6 +94,10 @@ impl Performer<'_> {
             Action::WriteSecret { secret, .. } => self.secret(secret),
             Action::ReloadUnits => self.host.unit_reload().map(|()| true),
             Action::SetUnit { unit, enable, run, stamp, ready } => {
+                let old = match run {
+                    Run::Restart => self.host.units().state(unit)?.pid,
+                    _ => None,
+                };
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,
@@ -105,7 +109,7 @@ impl Performer<'_> {
                     Run::Stop => self.host.unit_stop(unit)?,
                 };
                 if let Some(ready) = ready {
-                    wait::ready(self.host, unit, ready, self.sink)?;
+                    wait::ready(self.host, unit, old, ready, self.sink)?;
                 }
                 if stamp.is_some() {
                     self.ledger.stamp(self.host, unit, *stamp)?;
@@ -181,10 +185,10 @@ impl Performer<'_> {
     }
 
     fn remove_file(&mut self, path: &Path, restore: Option<&Path>) -> Result<bool> {
-        let Some(original) = restore else { return self.host.remove(path) };
-        let bytes = Secret::new(self.must_read(original)?);
-        let mode = self.host.stat(original)?.map_or(0o600, |s| s.mode);
-        self.host.write(path, bytes.expose(), mode, Owner::Root)
+        match restore {
+            Some(original) => self.host.restore(original, path),
+            None => self.host.remove(path),
+        }
     }
 }
 
