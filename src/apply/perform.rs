@@ -59,7 +59,8 @@ impl Performer<'_> {
                 Ok(changed)
             }
             Action::SetMode { path, mode, owner } => self.host.set_mode(path, *mode, *owner),
-            Action::RemoveFile { path, restore } => self.remove_file(path, restore.as_deref()),
+            Action::RemoveFile { path, restore: None } => self.host.remove(path),
+            Action::RemoveFile { path, restore: Some(original) } => self.host.restore(path, original),
             Action::RemoveDir { path } => self.host.remove_empty_dir(path),
             Action::RetireData { path, to } => self.host.retire(path, to.as_deref()),
             Action::IssueCa { ca } => {
@@ -178,13 +179,6 @@ impl Performer<'_> {
             changed |= self.replace(&path, bytes.expose(), mode, Owner::Root)?;
         }
         Ok(changed)
-    }
-
-    fn remove_file(&mut self, path: &Path, restore: Option<&Path>) -> Result<bool> {
-        let Some(original) = restore else { return self.host.remove(path) };
-        let bytes = Secret::new(self.must_read(original)?);
-        let mode = self.host.stat(original)?.map_or(0o600, |s| s.mode);
-        self.host.write(path, bytes.expose(), mode, Owner::Root)
     }
 }
 
