@@ -59,7 +59,8 @@ impl Performer<'_> {
                 Ok(changed)
             }
             Action::SetMode { path, mode, owner } => self.host.set_mode(path, *mode, *owner),
-            Action::RemoveFile { path, restore } => self.remove_file(path, restore.as_deref()),
+            Action::RemoveFile { path, restore: None } => self.host.remove(path),
+            Action::RemoveFile { path, restore: Some(original) } => self.host.restore(path, original),
             Action::RemoveDir { path } => self.host.remove_empty_dir(path),
             Action::RetireData { path, to } => self.host.retire(path, to.as_deref()),
             Action::IssueCa { ca } => {
@@ -182,13 +183,6 @@ impl Performer<'_> {
             changed |= self.replace(&path, bytes.expose(), mode, Owner::Root)?;
         }
         Ok(changed)
-    }
-
-    fn remove_file(&mut self, path: &Path, restore: Option<&Path>) -> Result<bool> {
-        match restore {
-            Some(original) => self.host.restore(original, path),
-            None => self.host.remove(path),
-        }
     }
 }
 

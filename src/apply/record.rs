@@ -43,8 +43,9 @@ impl Ledger {
         let before = self.record.clone();
         self.record.node = Some(node.to_owned());
         let absent = |host: &Host, dir: &Path| matches!(host.stat(dir), Ok(None));
-        let mut dirs: Vec<PathBuf> =
-            self.dir.ancestors().filter(|d| d.parent().is_some() && absent(host, d)).map(Path::to_path_buf).collect();
+        // The state directory is ours even if it is there: a run may have been killed before the record was in it.
+        let ours = |d: &&Path| d.parent().is_some() && (*d == self.dir || absent(host, d));
+        let mut dirs: Vec<PathBuf> = self.dir.ancestors().filter(ours).map(Path::to_path_buf).collect();
         for step in steps {
             for path in step.writes() {
                 if !self.record.files.contains_key(path) {

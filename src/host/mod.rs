@@ -252,6 +252,17 @@ impl Host {
         Ok(Some(copy))
     }
 
+    /// Puts a file back from its [`Host::backup`], with the mode and owner it had.
+    ///
+    /// # Errors
+    /// A conflict when the copy is gone; or when the file cannot be written.
+    pub fn restore(&mut self, path: &Path, copy: &Path) -> Result<bool> {
+        match undo::Saved::of(&self.root, copy)? {
+            Some(saved) => self.put(path, saved.bytes(), saved.stat.mode, saved.stat.ids()),
+            None => Err(self.in_the_way("restore", path, &format!("its backup {} is gone", copy.display()))),
+        }
+    }
+
     /// What runs units here, to look at. Changes go through the `unit_` methods, which can be undone.
     pub fn units(&self) -> &dyn Units {
         self.units.as_ref()
