@@ -99,7 +99,16 @@ impl Master {
     /// # Errors
     /// When a template does not render.
     pub fn desired(&self, observed: &Observed) -> Result<Desired> {
-        self.desired_as(observed, observed.record.etcd.is_some())
+        self.desired_as(observed, self.is_sealed(observed))
+    }
+
+    /// Whether the member's cluster exists. The unit itself is asked too: with a lost record it must never go back from
+    /// `existing` to `new`, where a wiped disk would become a new, empty cluster.
+    fn is_sealed(&self, observed: &Observed) -> bool {
+        let unit = observed.at(&self.this.layout.unit(ETCD_UNIT)).map(|f| &f.content);
+        let says_existing =
+            |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"));
+        observed.record.etcd.is_some() || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
     }
 
     fn desired_as(&self, observed: &Observed, sealed: bool) -> Result<Desired> {
@@ -227,7 +236,10 @@ fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
 /// # Errors
 /// What failed, after everything was put back; or, once etcd has been healthy, what is left for the next run.
 pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
-    host.begin_undo();
+    // A cluster that exists is never taken back: what is left is finished by the next run.
+    if !master.is_sealed(&seen.observed) {
+        host.begin_undo();
+    }
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
     let mut run = Run { master, options, seen: &seen, started: clock::now(), written: BTreeSet::new() };
     match run.phases(host, &mut outcome, sink) {
@@ -341,7 +353,8 @@ impl Run<'_> {
         let mut ledger = Ledger::new(layout, observed.record);
         sink(Event::PhaseStarted { phase: phase.id.name(), steps: phase.steps.len() });
         self.written.extend(phase.steps.iter().flat_map(Action::writes).map(Path::to_path_buf));
-        ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup)?;
+        let data_dir = layout.path(&self.master.spec.etcd.data_dir);
+        ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup, &data_dir)?;
         let mut performer =
             Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };
         for action in &phase.steps {

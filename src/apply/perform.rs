@@ -59,7 +59,8 @@ impl Performer<'_> {
                 Ok(changed)
             }
             Action::SetMode { path, mode, owner } => self.host.set_mode(path, *mode, *owner),
-            Action::RemoveFile { path, restore } => self.remove_file(path, restore.as_deref()),
+            Action::RemoveFile { path, restore: None } => self.host.remove(path),
+            Action::RemoveFile { path, restore: Some(original) } => self.host.restore(path, original),
             Action::RemoveDir { path } => self.host.remove_empty_dir(path),
             Action::RetireData { path, to } => self.host.retire(path, to.as_deref()),
             Action::IssueCa { ca } => {
@@ -94,6 +95,10 @@ impl Performer<'_> {
             Action::WriteSecret { secret, .. } => self.secret(secret),
             Action::ReloadUnits => self.host.unit_reload().map(|()| true),
             Action::SetUnit { unit, enable, run, stamp, ready } => {
+                let old = match run {
+                    Run::Restart => self.host.units().state(unit)?.pid,
+                    _ => None,
+                };
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,
@@ -105,7 +110,7 @@ impl Performer<'_> {
                     Run::Stop => self.host.unit_stop(unit)?,
                 };
                 if let Some(ready) = ready {
-                    wait::ready(self.host, unit, ready, self.sink)?;
+                    wait::ready(self.host, unit, old, ready, self.sink)?;
                 }
                 if stamp.is_some() {
                     self.ledger.stamp(self.host, unit, *stamp)?;
@@ -178,13 +183,6 @@ impl Performer<'_> {
             changed |= self.replace(&path, bytes.expose(), mode, Owner::Root)?;
         }
         Ok(changed)
-    }
-
-    fn remove_file(&mut self, path: &Path, restore: Option<&Path>) -> Result<bool> {
-        let Some(original) = restore else { return self.host.remove(path) };
-        let bytes = Secret::new(self.must_read(original)?);
-        let mode = self.host.stat(original)?.map_or(0o600, |s| s.mode);
-        self.host.write(path, bytes.expose(), mode, Owner::Root)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::spec::ThisNode;
 pub fn preview(host: &Host, this: &ThisNode, data_dir: PathBuf, purge: bool) -> Result<Reset> {
     let layout = &this.layout;
     let record = observe::record(host, &layout.record())?;
-    let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).cloned().collect();
+    let originals = record.files.values().filter_map(|f| f.original.as_ref());
+    let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).chain(originals).cloned().collect();
     paths.extend([layout.record(), layout.backup(), layout.state(), data_dir.clone()]);
     let units: Vec<String> = record.units.keys().cloned().collect();
     let observed = observe::observe(host, &paths, &units, &layout.record())?;

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::pki::IssueReason;
 use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
-use crate::state::desired::{CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
+use crate::state::desired::{CaSpec, CertSpec, Desired, DesiredUnit, INPUTS_DIGEST, ManagedFile, SecretKind};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
@@ -153,13 +153,17 @@ impl Planner<'_> {
             // A directory that was there before keeps its mode, unless what we put there demands a private one.
             let strict = ours || dir.scratch || dir.mode == 0o700;
             let wrong = match self.observed.at(&dir.path) {
-                Some(fact) if fact.kind == PathKind::Dir => strict && !self.right(fact, dir.mode, dir.owner),
+                // Before the first start always, so that an undo of it knows that everything in there is new.
+                Some(fact) if fact.kind == PathKind::Dir => {
+                    strict && !self.right(fact, dir.mode, dir.owner) || dir.scratch && self.first_start()
+                }
                 _ => true,
             };
             if wrong || self.dirs.contains_key(&dir.path) {
                 self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.scratch));
             }
         }
+        self.moved_data();
         let dirs = std::mem::take(&mut self.dirs);
         let mut steps = vec![];
         for (path, (mode, owner, scratch)) in dirs {
@@ -175,12 +179,38 @@ impl Planner<'_> {
         steps
     }
 
+    /// A member that has data never starts on another directory: it would be a stranger to its own cluster.
+    fn moved_data(&mut self) {
+        let wanted = self.desired.dirs.iter().find(|d| d.scratch && d.phase == self.id).map(|d| &d.path);
+        let (Some(wanted), Some(known)) = (wanted, &self.observed.record.data_dir) else { return };
+        if self.observed.record.etcd.is_some() && wanted != known {
+            let hint = format!("etcd.dataDir: {} in cluster.yaml", known.display());
+            let message = format!("etcd's data is in {}; it cannot be moved by changing etcd.dataDir", known.display());
+            self.conflict(&wanted.clone(), message, hint);
+        }
+    }
+
     fn right(&self, fact: &PathFact, mode: u32, owner: Owner) -> bool {
         let (uid, gid) = match owner {
             Owner::Root => self.observed.owners.root,
             Owner::Etcd => self.observed.owners.etcd,
         };
         fact.mode == mode && fact.uid == uid && fact.gid == gid
+    }
+
+    /// The member is about to be started for the first time.
+    fn first_start(&self) -> bool {
+        let starts = |u: &&DesiredUnit| u.phase == PhaseId::Etcd && u.run;
+        let unit = self.desired.units.iter().find(starts).and_then(|u| self.observed.units.get(&u.name));
+        let down = unit.is_some_and(|fact| !fact.active);
+        self.policy.starts_units && self.observed.record.etcd.is_none() && down
+    }
+
+    /// Without the private half of these, what is in etcd cannot be read or trusted any more: a living cluster's are
+    /// never made anew.
+    fn lost(&mut self, path: &Path, what: &str) {
+        let hint = format!("restore it from a backup to {}; to start over instead: hamaster reset", path.display());
+        self.conflict(path, format!("is gone, and the cluster depends on it: {what}"), hint);
     }
 
     fn content(&self, path: &Path) -> Option<&ContentFact> {
@@ -197,6 +227,9 @@ impl Planner<'_> {
             }
             if self.id == PhaseId::Pki {
                 match &verdict {
+                    Verdict::Make | Verdict::Derive if self.observed.record.etcd.is_some() => {
+                        self.lost(&ca.cert, "every certificate is signed by it");
+                    }
                     Verdict::Make | Verdict::Derive => {
                         self.parents_of(&ca.cert);
                         self.steps.push(Action::IssueCa { ca: ca.clone() });
@@ -235,6 +268,11 @@ impl Planner<'_> {
         };
         let Some(reason) = reason else { return self.modes(cert.placement.modes()) };
         for path in cert.placement.paths() {
+            if self.observed.at(path).is_some_and(|fact| fact.kind != PathKind::File) {
+                let hint = format!("rm {}    # then run again: it is made anew", path.display());
+                self.conflict(path, format!("is not a regular file, and not good: {reason}"), hint);
+                return;
+            }
             if self.observed.at(path).is_some() && !self.ours(path) && !self.policy.adopt {
                 self.conflict(
                     path,
@@ -254,8 +292,9 @@ impl Planner<'_> {
 
     fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
         for (path, mode, owner) in wanted {
-            let wrong = self.observed.at(path).is_some_and(|fact| !self.right(fact, mode, owner));
-            if wrong && self.ours(path) {
+            // A symlink is the kubelet's own rotation; what it leads to is the kubelet's.
+            let file = self.observed.at(path).filter(|fact| fact.kind == PathKind::File);
+            if file.is_some_and(|fact| !self.right(fact, mode, owner)) && self.ours(path) {
                 self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
             }
         }
@@ -276,6 +315,17 @@ impl Planner<'_> {
                     continue;
                 }
             };
+            let keystone = matches!(secret.kind, SecretKind::ServiceAccountKey { .. } | SecretKind::EncryptionConfig);
+            if reason == IssueReason::Missing && keystone && self.observed.record.etcd.is_some() {
+                self.lost(&secret.path, "tokens or stored secrets could no longer be read");
+                continue;
+            }
+            let foreign = secret.paths().into_iter().find(|p| self.observed.at(p).is_some() && !self.ours(p));
+            if let Some(path) = foreign.filter(|_| reason == IssueReason::Missing && !self.policy.adopt) {
+                let hint = format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display());
+                self.conflict(path, format!("is not ours, and {} is missing", secret.path.display()), hint);
+                continue;
+            }
             self.parents_of(&secret.path);
             self.steps.push(Action::WriteSecret { secret: secret.clone(), reason });
         }
@@ -310,11 +360,7 @@ impl Planner<'_> {
                 };
                 self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup });
             } else {
-                let hint = format!(
-                    "compare with: hamaster render --out DIR; then mv {0} {0}.old, or run again with --adopt (it is \
-                     backed up first)",
-                    path.display()
-                );
+                let hint = format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display());
                 self.conflict(&path, "exists, differs from what is wanted, and is not ours", hint);
             }
         }

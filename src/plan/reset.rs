@@ -58,6 +58,16 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     let mut units_changed = false;
     for (path, entry) in &record.files {
         let Some(fact) = observed.at(path) else { continue };
+        let original = entry.original.as_ref().map(|copy| observed.at(copy));
+        match original {
+            // Put back by a reset that was killed later; its last steps are what is left.
+            Some(None) => continue,
+            Some(Some(copy)) if copy.digest == fact.digest => {
+                steps.push(Action::RemoveFile { path: path.clone(), restore: entry.original.clone() });
+                continue;
+            }
+            _ => {}
+        }
         let edited = entry.digest.is_some() && fact.digest != entry.digest;
         if edited || fact.kind != PathKind::File {
             stays.push(format!("{}: changed since hamaster wrote it", path.display()));
@@ -81,13 +91,18 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
             stays.push(format!("{}: backups of what hamaster replaced", scope.backup.display()));
         }
     }
+    // The record goes after everything it names; only the directory it is in, and what that is in, can go later.
+    let mut dirs: Vec<&PathBuf> = record.dirs.iter().chain([&scope.backup, &scope.state]).collect();
+    dirs.sort_by_key(|d| (std::cmp::Reverse(d.components().count()), *d));
+    dirs.dedup();
+    dirs.retain(|d| observed.at(d).is_some());
+    let (last, first): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|d| scope.record.starts_with(d));
+    let remove = |path: &PathBuf| Action::RemoveDir { path: path.clone() };
+    steps.extend(first.into_iter().map(remove));
     if observed.at(&scope.record).is_some() {
         steps.push(Action::RemoveFile { path: scope.record.clone(), restore: None });
     }
-    let mut dirs: Vec<&PathBuf> = record.dirs.iter().chain([&scope.backup, &scope.state]).collect();
-    dirs.sort_by_key(|d| std::cmp::Reverse(d.components().count()));
-    dirs.dedup();
-    steps.extend(dirs.into_iter().filter(|d| observed.at(d).is_some()).map(|d| Action::RemoveDir { path: d.clone() }));
+    steps.extend(last.into_iter().map(remove));
     Reset { steps, stays }
 }
 

@@ -5,5 +5,10 @@
 #![allow(clippy::disallowed_methods)] // looks at the host behind the library's back
 
 mod common;
+mod conflict;
 mod converge;
 mod crash;
+mod reset;
+mod secrets;
+mod stale;
+mod undo;
