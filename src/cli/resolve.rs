@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::apply::Master;
 use crate::cli::{Global, SpecArgs};
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Kind, Problem, Result};
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::preflight;
@@ -212,11 +212,21 @@ pub(super) fn in_out_dir<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) 
         host.ensure_dir(&path, 0o755, Owner::Root)?;
     }
     let done = work(&path);
-    match done {
+    match &done {
         Ok(_) => host.commit(),
         Err(_) => drop(host.rollback()),
     }
-    done
+    done.map_err(|e| below(&path, e))
+}
+
+/// What is in the way is named by its place on the host; in a directory that stands for one it has to be looked for.
+pub(super) fn below(dir: &Path, error: Box<Error>) -> Box<Error> {
+    match error.kind() {
+        Kind::Conflict if dir != Path::new("/") => {
+            error.hint(format!("cd {}    # all these paths are below it", dir.display()))
+        }
+        _ => error,
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

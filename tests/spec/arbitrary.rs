@@ -95,7 +95,7 @@ prop_compose! {
         choice in any::<[u8; 8]>(),
         lease in 5_000..3_600_000u64,
         validity in (3_600_000..36_500 * 86_400_000u64, 3_600_000..36_500 * 86_400_000u64),
-        fraction in 0.0001..0.9999f64,
+        fraction in 0.1..=0.95f64,
         port in 1..=u16::MAX, router in 1..=u8::MAX,
         masters in prop::collection::btree_map("[a-z][a-z0-9]{0,9}(\\.[a-z]{1,5})?", any::<[u8; 2]>(), 0..4),
     ) -> ClusterSpec {
