@@ -162,10 +162,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Init(args) => {
-            let root = global.root.as_deref().unwrap_or(std::path::Path::new("/"));
-            change::init(&args, global, ui).map(done).map_err(|e| resolve::below(root, e))
-        }
+        Command::Init(args) => change::init(&args, global, ui).map(done),
         Command::Reset(args) => change::reset(&args, global, ui).map(done),
         Command::Certs(command) => certs::run(&command, global, ui),
         Command::Render(args) => report::render(&args, ui).map(done),
