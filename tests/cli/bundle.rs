@@ -28,7 +28,8 @@ fn a_good_ca_of_the_operators_is_used_and_kept() {
 fn a_key_of_another_ca_is_refused() {
     let sandbox = with_ca("mine", 3650);
     sandbox.sh(&format!("openssl ecparam -name prime256v1 -genkey -noout -out {PKI}/ca.key"));
-    sandbox.refuses(&INIT, 4, "ca.key does not match /etc/kubernetes/pki/ca.crt", "move");
+    let message = format!("ca.key does not match {}", sandbox.path(PKI).join("ca.crt").display());
+    sandbox.refuses(&INIT, 4, &message, "move");
 }
 
 #[test]
