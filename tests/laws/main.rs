@@ -8,6 +8,7 @@ mod common;
 mod conflict;
 mod converge;
 mod crash;
+mod live;
 mod reset;
 mod secrets;
 mod stale;
