@@ -1,7 +1,7 @@
 //! The whole bundle of a master beside the bare key generation and signing it cannot do without.
 //!
-//! The aim is at most 1.5 times the bare work; `benches/bundle.sh` compares whole processes with openssl.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // A benchmark reads the clock.
+//! The aim is at most 1.5 times the bare work; `benches/process.sh` compares whole processes with openssl.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)] // A benchmark reads the clock.
 
 #[path = "../tests/pki/common.rs"]
 #[allow(dead_code)]

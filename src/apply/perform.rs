@@ -95,6 +95,10 @@ impl Performer<'_> {
             Action::WriteSecret { secret, .. } => self.secret(secret),
             Action::ReloadUnits => self.host.unit_reload().map(|()| true),
             Action::SetUnit { unit, enable, run, stamp, ready } => {
+                let old = match run {
+                    Run::Restart => self.host.units().state(unit)?.pid,
+                    _ => None,
+                };
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,
@@ -107,7 +111,7 @@ impl Performer<'_> {
                 };
                 fault::point("unit.started");
                 if let Some(ready) = ready {
-                    wait::ready(self.host, unit, ready, self.sink)?;
+                    wait::ready(self.host, unit, old, ready, self.sink)?;
                 }
                 if stamp.is_some() {
                     self.ledger.stamp(self.host, unit, *stamp)?;

@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::host::{Host, clock, observe};
 use crate::plan::reset::{self, Reset, ResetScope};
 use crate::spec::ThisNode;
-use crate::state::PhaseId;
 
 /// Plans a reset of the host. `data_dir` is where etcd keeps its data.
 ///
@@ -43,7 +42,7 @@ pub fn apply(host: &mut Host, this: &ThisNode, reset: &Reset, sink: Sink<'_>) ->
     let mut outcome = Outcome { changed: vec![], notes: reset.stays.clone() };
     let now = clock::now();
     let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
-    sink(Event::PhaseStarted { phase: PhaseId::Register, steps: reset.steps.len() });
+    sink(Event::PhaseStarted { phase: "reset", steps: reset.steps.len() });
     let backup = this.layout.backup().join(stamp(now));
     let mut performer = Performer { host, ledger: &mut ledger, this, backup, now, sink };
     for action in &reset.steps {

@@ -93,6 +93,9 @@ fn up(dir: &std::path::Path, ui: &Ui) -> Result<()> {
         ui.json("lab", &status);
         return Ok(());
     }
+    for note in &outcome.notes {
+        ui.say(&format!("{} {note}", ui.paint(Tone::Warn, "note:")));
+    }
     match outcome.changed.len() {
         0 => ui.say("nothing to do"),
         n => ui.say(&format!("{n} changes")),
@@ -136,11 +139,11 @@ fn show(ui: &Ui, status: &Status) {
                 let problem = pod
                     .problem
                     .iter()
-                    .map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), why.clone()]);
+                    .map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), String::new(), why.clone()]);
                 problem.chain(pod.containers.iter().map(|c| row(&pod.name, c))).collect::<Vec<_>>()
             });
             let rows = report.units.iter().map(|u| row(&u.name, u)).chain(pods);
-            text.push_str(&format!("\n{}", table::render(&["PROCESS", "STATE", "PID", ""], rows)));
+            text.push_str(&format!("\n{}", table::render(&["PROCESS", "STATE", "PID", "RESTARTS", ""], rows)));
         }
     }
     text.push_str("\ntry:\n");
@@ -153,7 +156,8 @@ fn show(ui: &Ui, status: &Status) {
 fn row(name: &str, process: &ProcessReport) -> Vec<String> {
     let phase = serde_json::to_value(process.phase).ok().and_then(|v| v.as_str().map(str::to_owned));
     let pid = process.pid.map(|p| p.to_string()).unwrap_or_default();
-    vec![name.to_owned(), phase.unwrap_or_default(), pid, process.problem.clone().unwrap_or_default()]
+    let problem = process.problem.clone().unwrap_or_default();
+    vec![name.to_owned(), phase.unwrap_or_default(), pid, process.restarts.to_string(), problem]
 }
 
 fn program() -> Result<PathBuf> {

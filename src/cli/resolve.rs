@@ -138,12 +138,15 @@ fn node(
             name.to_owned()
         }
         (None, None) => {
-            origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            if !facts.hostname.is_empty() {
+                origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            }
             facts.hostname.clone()
         }
     };
     if let Err(mistake) = address::node_name(&name) {
-        problems.push(Problem { at: "--name".into(), message: mistake.message, hint: mistake.hint });
+        let hint = mistake.hint.or_else(|| Some("--name NAME".into()));
+        problems.push(Problem { at: "--name".into(), message: mistake.message, hint });
     }
     let known = spec.masters.iter().find(|m| m.name == name).map(|m| m.ip);
     let ip = match (&args.advertise_ip, known, facts.default_ip) {
@@ -196,14 +199,24 @@ pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
     Ok((host, ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout }, data_dir))
 }
 
-/// A directory results are written to: made if it is missing.
+/// Runs `work` on a directory results are written to. What was made of its path is gone again if `work` fails and
+/// leaves it empty; a directory that is there keeps its mode.
 ///
 /// # Errors
-/// When it cannot be made.
-pub(super) fn out_dir(path: &Path) -> Result<PathBuf> {
+/// When it cannot be made, or those of `work`.
+pub(super) fn in_out_dir<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let path = absolute(path)?;
-    Host::new("/", Box::new(NoUnits))?.ensure_dir(&path, 0o755, Owner::Root)?;
-    Ok(path)
+    let mut host = Host::new("/", Box::new(NoUnits))?;
+    host.begin_undo();
+    if host.stat(&path)?.is_none() {
+        host.ensure_dir(&path, 0o755, Owner::Root)?;
+    }
+    let done = work(&path);
+    match done {
+        Ok(_) => host.commit(),
+        Err(_) => drop(host.rollback()),
+    }
+    done
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

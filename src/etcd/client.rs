@@ -65,7 +65,7 @@ impl Client {
     ) -> Result<T> {
         let failed = || {
             Error::apply(format!("etcd at {}: cannot {what}", self.member))
-                .hint(format!("curl http://{}:2381/health; journalctl -u etcd -n 50", self.member.ip()))
+                .hint("hamaster status")
         };
         match self.block_on(call(self.inner.clone())) {
             Some(Ok(value)) => Ok(value),

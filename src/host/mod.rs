@@ -174,10 +174,18 @@ impl Host {
     /// As [`Host::ensure_dir`].
     pub fn ensure_scratch_dir(&mut self, path: &Path, mode: u32, owner: Owner) -> Result<Vec<PathBuf>> {
         let made = self.ensure_dir(path, mode, owner)?;
-        if self.list(path)?.is_some_and(|names| names.is_empty()) {
+        if self.is_vacant(path)? {
             self.journal.push(|| Change::Scratch(path.to_owned()));
         }
         Ok(made)
+    }
+
+    /// Whether a directory is absent or holds nothing but what a fresh filesystem has.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn is_vacant(&self, path: &Path) -> Result<bool> {
+        Ok(self.list(path)?.is_none_or(|names| names.iter().all(|name| name == fs::LOST_AND_FOUND)))
     }
 
     /// Sets mode and owner of a file or directory. False when they were so already.

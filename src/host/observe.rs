@@ -14,6 +14,9 @@ use crate::state::{Digest, Owner};
 /// The largest public file that is kept for a diff.
 const MAX_PUBLIC: usize = 1024 * 1024;
 
+/// The kubelet's client certificate, which it rotates itself.
+const ROTATED: &str = "kubelet-client-current.pem";
+
 /// Looks at `paths` and `units`, and reads the record of what we own.
 ///
 /// # Errors
@@ -40,6 +43,8 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
     let Some(stat) = host.stat(path)? else { return Ok(None) };
     let bytes = match stat.kind {
         PathKind::File => host.read(path)?.map(Zeroizing::new),
+        // The kubelet's rotation replaces its certificate by a symlink to the newest one.
+        PathKind::Other if path.file_name() == Some(OsStr::new(ROTATED)) => host.read(path)?.map(Zeroizing::new),
         PathKind::Dir | PathKind::Other => None,
     };
     Ok(Some(PathFact {

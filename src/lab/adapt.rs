@@ -1,5 +1,6 @@
 //! What of a master's plan holds in a lab.
 
+use crate::host::supervisor::programs;
 use crate::state::desired::{Desired, Placement};
 use crate::state::{Owner, PhaseId};
 
@@ -11,7 +12,7 @@ pub const PHASES: [PhaseId; 6] =
 const ETCD: &str = "etcd.service";
 
 /// Turns what a host should hold into what a lab should: every file is the operator's own, since a lab makes no user
-/// `etcd` and drops no privileges, and of all units only etcd's runs.
+/// `etcd` and drops no privileges, and of all units only etcd's runs. What only an apiserver could take is left out where there is none.
 pub fn adapt(desired: &mut Desired) {
     let owners = desired.dirs.iter_mut().map(|d| &mut d.owner).chain(desired.files.iter_mut().map(|f| &mut f.owner));
     let keys = desired.certs.iter_mut().filter_map(|c| match &mut c.placement {
@@ -19,6 +20,13 @@ pub fn adapt(desired: &mut Desired) {
         _ => None,
     });
     owners.chain(keys).for_each(|owner| *owner = Owner::Root);
+    if programs::find(&programs::search_dirs(), "kube-apiserver").is_none() {
+        desired.bindings = None;
+        desired.notes.push(
+            "no kube-apiserver on PATH or in KUBEBUILDER_ASSETS: its manifest is written, and run once there is one"
+                .to_owned(),
+        );
+    }
     for unit in desired.units.iter_mut().filter(|u| u.name != ETCD) {
         (unit.enable, unit.run, unit.ready) = (false, false, None);
     }

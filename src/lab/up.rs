@@ -8,6 +8,7 @@ use super::{Status, status};
 use crate::error::{Error, Result};
 use crate::host::processes::Supervised;
 use crate::host::supervisor::home::{Home, Lock, MASTER};
+use crate::host::supervisor::loopback::Claim;
 use crate::host::supervisor::{await_end, loopback, programs};
 use crate::spec::file::{Overrides, load, to_yaml};
 use crate::spec::{ClusterSpec, Node, ThisNode};
@@ -26,6 +27,7 @@ pub struct Lab {
     pub units: Supervised,
     home: Home,
     _lock: Lock,
+    _claim: Claim,
 }
 
 /// Brings the lab at `dir` up: `drive` applies the plan, the rest is done here. `program` is this program, from which
@@ -40,38 +42,42 @@ pub fn up<T>(dir: &Path, program: &Path, drive: impl FnOnce(&Lab) -> Result<T>) 
 }
 
 fn prepare(dir: &Path, program: &Path) -> Result<Lab> {
-    let home = match Home::find(dir)? {
-        Some(home) => home,
-        None => Home::claim(dir, loopback::free()?)?,
+    let (home, claim) = match Home::find(dir)? {
+        Some(home) => {
+            let claim = loopback::claim(home.address()?);
+            (home, claim)
+        }
+        None => {
+            let (address, claim) = loopback::free()?;
+            (Home::claim(dir, address)?, Some(claim))
+        }
     };
     let lock = home.lock()?;
     let address = home.address()?;
+    let claim = claim.ok_or_else(|| in_use(&home, address, "another lab is coming up there"))?;
     let mut spec = spec(&home, address)?;
     let node = Node { name: MASTER.to_owned(), ip: address };
     spec.masters = vec![node.clone()];
     let units = Supervised::of(&home);
     if units.report()?.is_none() {
-        heal(&home, address)?;
+        // What a killed supervisor left goes first: its ports are ours.
+        drop(await_end(&home, Duration::from_secs(30))?);
+        let taken = loopback::taken(address);
+        if !taken.is_empty() {
+            return Err(in_use(&home, address, &format!("ports {taken:?}")));
+        }
         units.launch(program)?;
     }
     units.search_like_me()?;
     let this = ThisNode { node, loopback: address, layout: home.layout() };
-    Ok(Lab { spec, this, units, home, _lock: lock })
+    Ok(Lab { spec, this, units, home, _lock: lock, _claim: claim })
 }
 
-/// Ends what a killed supervisor left, and refuses to start beside whoever else has the address.
-fn heal(home: &Home, address: IpAddr) -> Result<()> {
-    drop(await_end(home, Duration::from_secs(30))?);
-    let taken = loopback::taken(address);
-    if taken.is_empty() {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "{address}, the address of the lab at {}, is in use: ports {taken:?}",
-        home.dir().display()
-    ))
-    .hint(format!("ss -ltnp src {address}"))
-    .hint("hamaster lab down --dir DIR, for the lab that has it now"))
+fn in_use(home: &Home, address: IpAddr, by: &str) -> Box<Error> {
+    let dir = home.dir().display();
+    Error::refused(format!("{address}, the address of the lab at {dir}, is in use: {by}"))
+        .hint(format!("ss -ltnp src {address}"))
+        .hint(format!("to make the lab anew on another address: hamaster lab down --purge --dir {dir}"))
 }
 
 /// The lab's `cluster.yaml`, made at the first `up`; its version is that of the kube-apiserver on this machine, if any.

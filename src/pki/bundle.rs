@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::pki::auth;
-use crate::pki::catalog::{CAS, CaRow, LEAVES, LeafRow, Place, Stem};
 use crate::pki::judge::Paths;
+use crate::pki::table::{CAS, CaRow, LEAVES, LeafRow, Place, Stem};
 use crate::spec::layout::Layout;
 use crate::state::Owner;
 use crate::state::desired::Placement;

@@ -1,6 +1,6 @@
 //! Certificates: the catalogue of what a cluster has, how a certificate is read, judged and made.
 //!
-//! [`catalog`] is the one table everything iterates. [`inspect`] turns PEM into facts, [`judge`] turns facts into
+//! [`table`] is what everything iterates, [`catalog`] resolves it for one master. [`inspect`] turns PEM into facts, [`judge`] turns facts into
 //! *keep* or *issue, because*, [`issue`] makes keys and certificates, [`kubeconfig`] and [`auth`] the files that carry them,
 //! [`check`] reports on a whole [`bundle`], ours or kubeadm's.
 
@@ -13,6 +13,8 @@ pub mod issue;
 pub mod judge;
 pub mod kubeconfig;
 mod pem;
+pub mod report;
+pub mod table;
 
 use std::fmt;
 use std::time::Duration;

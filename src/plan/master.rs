@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::pki::IssueReason;
 use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
-use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
+use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, DesiredUnit, INPUTS_DIGEST, ManagedFile, Placement, SecretKind};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
@@ -28,7 +28,16 @@ pub struct Policy {
 /// # Errors
 /// Every [`Conflict`] in the phase: something exists that is not ours.
 pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy) -> Result<Phase, Vec<Conflict>> {
-    let mut p = Planner { id, desired, observed, policy, dirs: BTreeMap::new(), steps: vec![], conflicts: vec![] };
+    let mut p = Planner {
+        id,
+        desired,
+        observed,
+        policy,
+        dirs: BTreeMap::new(),
+        steps: vec![],
+        awaits: vec![],
+        conflicts: vec![],
+    };
     p.certificates();
     p.secrets();
     p.files();
@@ -37,7 +46,7 @@ pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy)
     p.bindings();
     let mut steps = p.directories();
     steps.append(&mut p.steps);
-    if p.conflicts.is_empty() { Ok(Phase { id, steps }) } else { Err(p.conflicts) }
+    if p.conflicts.is_empty() { Ok(Phase { id, steps, awaits: p.awaits }) } else { Err(p.conflicts) }
 }
 
 /// Plans the seal of a member that is healthy for the first time. `sealed` is the desired state of a sealed member.
@@ -50,6 +59,7 @@ pub fn seal(sealed: &Desired, observed: &Observed, unit: &str) -> Option<Phase> 
             unit: unit.to_owned(),
             stamp: inputs_digest(&wanted.inputs, sealed, observed),
         }],
+        awaits: vec![],
     })
 }
 
@@ -111,6 +121,7 @@ struct Planner<'a> {
     /// Directories the steps need: path → mode, owner, scratch.
     dirs: BTreeMap<PathBuf, (u32, Owner, bool)>,
     steps: Vec<Action>,
+    awaits: Vec<Conflict>,
     conflicts: Vec<Conflict>,
 }
 
@@ -145,13 +156,17 @@ impl Planner<'_> {
             // A directory that was there before keeps its mode, unless what we put there demands a private one.
             let strict = ours || dir.scratch || dir.mode == 0o700;
             let wrong = match self.observed.at(&dir.path) {
-                Some(fact) if fact.kind == PathKind::Dir => strict && !self.right(fact, dir.mode, dir.owner),
+                // Before the first start always, so that an undo of it knows that everything in there is new.
+                Some(fact) if fact.kind == PathKind::Dir => {
+                    strict && !self.right(fact, dir.mode, dir.owner) || dir.scratch && self.first_start()
+                }
                 _ => true,
             };
             if wrong || self.dirs.contains_key(&dir.path) {
                 self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.scratch));
             }
         }
+        self.moved_data();
         let dirs = std::mem::take(&mut self.dirs);
         let mut steps = vec![];
         for (path, (mode, owner, scratch)) in dirs {
@@ -167,12 +182,38 @@ impl Planner<'_> {
         steps
     }
 
+    /// A member that has data never starts on another directory: it would be a stranger to its own cluster.
+    fn moved_data(&mut self) {
+        let wanted = self.desired.dirs.iter().find(|d| d.scratch && d.phase == self.id).map(|d| &d.path);
+        let (Some(wanted), Some(known)) = (wanted, &self.observed.record.data_dir) else { return };
+        if self.observed.record.etcd.is_some() && wanted != known {
+            let hint = format!("etcd.dataDir: {} in cluster.yaml", known.display());
+            let message = format!("etcd's data is in {}; it cannot be moved by changing etcd.dataDir", known.display());
+            self.conflict(&wanted.clone(), message, hint);
+        }
+    }
+
     fn right(&self, fact: &PathFact, mode: u32, owner: Owner) -> bool {
         let (uid, gid) = match owner {
             Owner::Root => self.observed.owners.root,
             Owner::Etcd => self.observed.owners.etcd,
         };
         fact.mode == mode && fact.uid == uid && fact.gid == gid
+    }
+
+    /// The member is about to be started for the first time.
+    fn first_start(&self) -> bool {
+        let starts = |u: &&DesiredUnit| u.phase == PhaseId::Etcd && u.run;
+        let unit = self.desired.units.iter().find(starts).and_then(|u| self.observed.units.get(&u.name));
+        let down = unit.is_some_and(|fact| !fact.active);
+        self.policy.starts_units && self.observed.record.etcd.is_none() && down
+    }
+
+    /// Without the private half of these, what is in etcd cannot be read or trusted any more: a living cluster's are
+    /// never made anew.
+    fn lost(&mut self, path: &Path, what: &str) {
+        let hint = format!("restore it from a backup to {}; to start over instead: hamaster reset", path.display());
+        self.conflict(path, format!("is gone, and the cluster depends on it: {what}"), hint);
     }
 
     fn content(&self, path: &Path) -> Option<&ContentFact> {
@@ -189,6 +230,9 @@ impl Planner<'_> {
             }
             if self.id == PhaseId::Pki {
                 match &verdict {
+                    Verdict::Make | Verdict::Derive if self.observed.record.etcd.is_some() => {
+                        self.lost(&ca.cert, "every certificate is signed by it");
+                    }
                     Verdict::Make | Verdict::Derive => {
                         self.parents_of(&ca.cert);
                         self.steps.push(Action::IssueCa { ca: ca.clone() });
@@ -227,6 +271,11 @@ impl Planner<'_> {
         };
         let Some(reason) = reason else { return self.modes(cert.placement.modes()) };
         for path in cert.placement.paths() {
+            if self.observed.at(path).is_some_and(|fact| fact.kind != PathKind::File) {
+                let hint = format!("rm {}    # then run again: it is made anew", path.display());
+                self.conflict(path, format!("is not a regular file, and not good: {reason}"), hint);
+                return;
+            }
             if self.observed.at(path).is_some() && !self.ours(path) && !self.policy.adopt {
                 self.conflict(
                     path,
@@ -249,23 +298,45 @@ impl Planner<'_> {
         let Some(dir) = request_dir(self.desired) else { return };
         let [key, csr, signed] = ["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id)));
         if self.observed.at(&signed).is_some() {
-            self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key });
-        } else if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
+            return self.arrived(cert, ca, signed, key, &csr);
+        }
+        if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
             self.dirs.insert(dir, (0o700, Owner::Root, false));
-            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr });
-        } else {
-            self.conflict(
-                &signed,
-                format!("waits for the external CA to sign {}", csr.display()),
-                format!("sign it with the key of {} and put the certificate at {}", ca.common_name, signed.display()),
-            );
+            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr: csr.clone() });
+        }
+        let sign = format!(
+            "openssl x509 -req -in {} -CA {} -CAkey CA.key -copy_extensions copy -days 365 -out {}",
+            csr.display(),
+            ca.cert.display(),
+            signed.display()
+        );
+        self.awaits.push(Conflict { path: signed, message: format!("{} has yet to be signed", cert.id), hint: sign });
+    }
+
+    /// A signed certificate is judged before it is taken: whoever signs may have dropped a name or a usage.
+    fn arrived(&mut self, cert: &CertSpec, ca: &CaSpec, signed: PathBuf, key: PathBuf, csr: &Path) {
+        let placement = Placement::Pair { cert: signed.clone(), key: key.clone(), owner: Owner::Root };
+        let as_signed = CertSpec { placement, ..cert.clone() };
+        let why = match self.content(&ca.cert) {
+            Some(ContentFact::Certs(certs)) if !certs.is_empty() => {
+                judge::leaf(&as_signed, &self.observed.paths, &certs[0], self.policy.now)
+            }
+            _ => Some(IssueReason::WrongIssuer),
+        };
+        match why {
+            None => self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key }),
+            Some(why) => {
+                let hint = format!("rm {}    # and sign {} again", signed.display(), csr.display());
+                self.conflict(&signed, format!("was signed, but cannot be used: {why}"), hint);
+            }
         }
     }
 
     fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
         for (path, mode, owner) in wanted {
-            let wrong = self.observed.at(path).is_some_and(|fact| !self.right(fact, mode, owner));
-            if wrong && self.ours(path) {
+            // A symlink is the kubelet's own rotation; what it leads to is the kubelet's.
+            let file = self.observed.at(path).filter(|fact| fact.kind == PathKind::File);
+            if file.is_some_and(|fact| !self.right(fact, mode, owner)) && self.ours(path) {
                 self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
             }
         }
@@ -286,6 +357,18 @@ impl Planner<'_> {
                     continue;
                 }
             };
+            let keystone =
+                matches!(secret.kind, SecretKind::ServiceAccountKey { .. } | SecretKind::EncryptionConfig);
+            if reason == IssueReason::Missing && keystone && self.observed.record.etcd.is_some() {
+                self.lost(&secret.path, "tokens or stored secrets could no longer be read");
+                continue;
+            }
+            let foreign = secret.paths().into_iter().find(|p| self.observed.at(p).is_some() && !self.ours(p));
+            if let Some(path) = foreign.filter(|_| reason == IssueReason::Missing && !self.policy.adopt) {
+                let hint = format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display());
+                self.conflict(path, format!("is not ours, and {} is missing", secret.path.display()), hint);
+                continue;
+            }
             self.parents_of(&secret.path);
             self.steps.push(Action::WriteSecret { secret: secret.clone(), reason });
         }
@@ -320,11 +403,7 @@ impl Planner<'_> {
                 };
                 self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup });
             } else {
-                let hint = format!(
-                    "compare with: hamaster render --out DIR; then mv {0} {0}.old, or run again with --adopt (it is \
-                     backed up first)",
-                    path.display()
-                );
+                let hint = format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display());
                 self.conflict(&path, "exists, differs from what is wanted, and is not ours", hint);
             }
         }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{API_PORT, Templates};
+use super::Templates;
 use crate::error::{Error, Result};
+use crate::pki::catalog::APISERVER_PORT;
 use crate::spec::{Address, ClusterSpec};
 
 /// haproxy.cfg and nginx.conf
@@ -44,7 +45,7 @@ pub fn load_balancer(spec: &ClusterSpec, templates: &Templates) -> Result<Vec<(P
     let port = spec.load_balancer.port;
     let backend = |name: &str, ip: IpAddr| Backend {
         name: name.to_owned(),
-        address: std::net::SocketAddr::new(ip, API_PORT).to_string(),
+        address: std::net::SocketAddr::new(ip, APISERVER_PORT).to_string(),
     };
     let balancer = Balancer { port, masters: spec.masters.iter().map(|m| backend(&m.name, m.ip)).collect() };
     let mut out = vec![

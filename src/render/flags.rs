@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{API_PORT, Input, text};
+use super::{Input, text};
+use crate::pki::catalog::APISERVER_PORT;
 use crate::spec::BasicAuth;
 
 /// TLS 1.2 suites that CIS calls strong. The CHACHA names go without `_SHA256`: that spelling is the one that every
@@ -102,7 +103,7 @@ pub(super) fn apiserver(i: &Input) -> Flags {
     let mut f = Flags::default();
     f.put("advertise-address", node.ip.to_string());
     f.put("bind-address", if i.lab() { node.ip.to_string() } else { any_address(i).into() });
-    f.put("secure-port", API_PORT.to_string());
+    f.put("secure-port", APISERVER_PORT.to_string());
     if minor <= 21 {
         f.put("insecure-port", "0");
     }

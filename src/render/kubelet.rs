@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::runtime::Access;
 use super::{Input, Rendered, flags, text};
 use crate::error::{Error, Result};
+use crate::pki::catalog;
 use crate::spec::Runtime;
 use crate::state::PhaseId;
 
@@ -114,7 +115,8 @@ fn config(i: &Input) -> Result<KubeletConfig> {
 fn kubeconfig(i: &Input) -> KubeletKubeconfig {
     KubeletKubeconfig {
         cluster: i.spec.name.clone(),
-        server: i.local_apiserver(),
+        // Not through the load balancer: a kubelet must never be newer than the apiserver it talks to.
+        server: catalog::local_server(i.this),
         ca: text(i.pki("ca.crt")),
         user: format!("system:node:{}", i.this.node.name),
         client_pem: text(i.this.layout.kubelet_client_pem()),

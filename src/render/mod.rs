@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use balancer::load_balancer;
-pub use network::{FLANNEL_CONFIG_KEY, flannel_config};
+pub use network::flannel_config;
 pub use templates::Templates;
 pub use tools::assumed_tools;
 pub use units::{notes, units};
@@ -35,8 +35,6 @@ use crate::state::desired::ManagedFile;
 use crate::state::facts::Tools;
 use crate::state::{Owner, PhaseId};
 
-/// Port every apiserver serves on; the load balancer's own port may differ.
-pub const API_PORT: u16 = 6443;
 /// Port of etcd's plain `/health` and `/metrics`, on loopback only.
 pub const ETCD_METRICS_PORT: u16 = 2381;
 
@@ -157,12 +155,6 @@ impl Input<'_> {
     fn etcd_endpoints(&self) -> Vec<String> {
         let others = self.spec.masters.iter().filter(|m| m.name != self.this.node.name).map(|m| m.ip);
         std::iter::once(self.this.node.ip).chain(others).map(|ip| url("https", ip, 2379)).collect()
-    }
-
-    /// The apiserver of this master: kubelet, scheduler and controller-manager must never be newer than the one they
-    /// talk to, so they do not go through the load balancer.
-    fn local_apiserver(&self) -> String {
-        url("https", self.this.node.ip, API_PORT)
     }
 }
 

@@ -1,15 +1,18 @@
 //! The pod network: flannel on the host with its leases in our etcd, the CNI list, kernel modules and sysctls.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Input, Rendered, kubelet, runtime, text};
 use crate::error::Result;
+use crate::etcd::keys;
 use crate::spec::{ClusterSpec, FlannelBackend, NetworkPath};
 use crate::state::PhaseId;
 
-/// Where flannel looks for its network in etcd.
-pub const FLANNEL_CONFIG_KEY: &str = "/coreos.com/network/config";
+/// Loads [`kernel_files`] without a reboot.
+pub(super) const KERNEL_UNIT: &str = "hamaster-kernel.service";
 /// Not below the layout's prefix: flannel, its CNI plugin and docker agree on this path.
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 
@@ -37,6 +40,13 @@ struct Sysctl {
     kubelet_defaults: bool,
 }
 
+/// hamaster-kernel.service
+#[derive(Serialize)]
+struct KernelUnit {
+    modules_file: String,
+    sysctl_file: String,
+}
+
 /// The CNI list.
 #[derive(Serialize)]
 struct Conflist {
@@ -47,12 +57,15 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     let layout = &i.this.layout;
     let phase = PhaseId::Network;
     let modules = Modules { modules: ["overlay"].into_iter().chain(flannel_modules(i)).collect() };
-    out.add(phase, layout.path("/etc/modules-load.d/hamaster.conf"), 0o644, "network/modules.conf.hbs", &modules)?;
+    let [modules_file, sysctl_file] = kernel_files(i);
+    let unit = KernelUnit { modules_file: text(&modules_file), sysctl_file: text(&sysctl_file) };
+    out.add(phase, layout.unit(KERNEL_UNIT), 0o644, "systemd/hamaster-kernel.service.hbs", &unit)?;
+    out.add(phase, modules_file, 0o644, "network/modules.conf.hbs", &modules)?;
     let sysctl = Sysctl {
         ipv6: i.spec.kubernetes.pod_cidr.base.is_ipv6(),
         kubelet_defaults: kubelet::protect_kernel_defaults(i),
     };
-    out.add(phase, layout.path("/etc/sysctl.d/90-hamaster.conf"), 0o644, "network/sysctl.conf.hbs", &sysctl)?;
+    out.add(phase, sysctl_file, 0o644, "network/sysctl.conf.hbs", &sysctl)?;
     if !i.flannel() {
         return Ok(());
     }
@@ -65,7 +78,7 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     Ok(())
 }
 
-/// The value of [`FLANNEL_CONFIG_KEY`]: must be there before flanneld starts, which otherwise waits for it.
+/// The value of [`keys::FLANNEL`]: must be there before flanneld starts, which otherwise waits for it.
 pub fn flannel_config(spec: &ClusterSpec) -> String {
     let pods = spec.kubernetes.pod_cidr;
     // The backend is always written: flannel's documentation says vxlan is the default, its code takes udp.
@@ -89,13 +102,18 @@ pub fn flannel_config(spec: &ClusterSpec) -> String {
     config.to_string()
 }
 
+/// Kernel modules and kernel settings, where systemd finds them at boot.
+pub(super) fn kernel_files(i: &Input) -> [PathBuf; 2] {
+    ["/etc/modules-load.d/hamaster.conf", "/etc/sysctl.d/90-hamaster.conf"].map(|path| i.this.layout.path(path))
+}
+
 /// Files flanneld reads at start besides its unit.
-pub(super) fn inputs(i: &Input) -> Vec<std::path::PathBuf> {
+pub(super) fn inputs(i: &Input) -> Vec<PathBuf> {
     ["ca.crt", "flannel.crt", "flannel.key"].map(|f| i.etcd_pki(f)).into()
 }
 
 fn flanneld(i: &Input) -> Vec<String> {
-    let prefix = FLANNEL_CONFIG_KEY.trim_end_matches("/config");
+    let prefix = keys::FLANNEL.trim_end_matches("/config");
     vec![
         text(&i.tools.flanneld),
         format!("--etcd-endpoints={}", i.etcd_endpoints().join(",")),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime};
-use crate::spec::{ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
+use crate::spec::{BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
 use crate::state::PhaseId;
 use crate::state::desired::{DesiredUnit, Readiness};
 
@@ -16,12 +16,8 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
     };
     let mut out = vec![running(PhaseId::Etcd, "etcd.service", own("etcd.service", etcd::inputs(i)), etcd_ready(i))];
 
-    // Part of every systemd and started at boot by it; a restart loads what we wrote.
-    let modules = vec![layout.path("/etc/modules-load.d/hamaster.conf")];
-    let sysctls = vec![layout.path("/etc/sysctl.d/90-hamaster.conf")];
-    for (name, read) in [("systemd-modules-load.service", modules), ("systemd-sysctl.service", sysctls)] {
-        out.push(DesiredUnit { enable: false, ..running(PhaseId::Network, name, read, Readiness::Active) });
-    }
+    let read = own(network::KERNEL_UNIT, network::kernel_files(i).into());
+    out.push(running(PhaseId::Network, network::KERNEL_UNIT, read, Readiness::Active));
     if i.flannel() {
         let read = own("flanneld.service", network::inputs(i));
         out.push(running(PhaseId::Network, "flanneld.service", read, Readiness::Active));
@@ -72,6 +68,10 @@ pub fn notes(spec: &ClusterSpec) -> Vec<String> {
         ));
     }
     out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
+    let version = &spec.kubernetes.version;
+    if spec.auth.basic_auth == BasicAuth::Auto && spec.profile == Profile::Standard && !version.accepts_basic_auth() {
+        out.push(format!("basic_auth.csv is left out: {version} does not take it, v1.18 was the last that did"));
+    }
     if spec.profile == Profile::Cis && spec.kubernetes.version.minor <= 21 {
         out.push("CIS 1.20 also scores PodSecurityPolicy, which blocks every pod until policies are written".into());
     }

@@ -44,7 +44,7 @@ pub(super) fn router_id(text: &str) -> Checked<u8> {
 }
 
 pub(super) fn fraction(text: &str) -> Checked<f64> {
-    number(text, |f: &f64| *f > 0.0 && *f < 1.0, "a fraction", "between 0 and 1, e.g. 0.66")
+    number(text, |f: &f64| (0.1..=0.95).contains(f), "a fraction", "between 0.1 and 0.95, e.g. 0.66")
 }
 
 /// Any text that can stand in an argument: no control characters.

@@ -33,7 +33,7 @@ fn hosts_reach_each_other() {
     one.boot();
     two.boot();
     one.ok(&["systemd-run", "systemd-socket-activate", "--listen=7000", "/bin/true"]);
-    let knock = ["bash", "-c", "exec 3<>/dev/tcp/10.99.0.11/7000"];
+    let knock = ["bash", "-c", "exec 3<>/dev/tcp/192.0.2.11/7000"];
     within(Duration::from_secs(20), "the other host answers", || two.succeeds(&knock));
 }
 

@@ -44,14 +44,14 @@ impl Lab {
         tool("ip", &["netns", "add", NAME]);
         ip(NAME, "link set lo up");
         ip(NAME, "link add br0 type bridge");
-        ip(NAME, "addr add 10.99.0.1/24 dev br0");
+        ip(NAME, "addr add 192.0.2.1/24 dev br0");
         ip(NAME, "link set br0 up");
         Some(Self { base, _lock: lock })
     }
 
-    /// A new host with an empty disk, switched off. `number` is the last byte of its address, 10.99.0.`number`.
+    /// A new host with an empty disk, switched off. `number` is the last byte of its address, 192.0.2.`number`.
     pub fn machine(&self, name: &str, number: u8) -> Machine<'_> {
-        Machine::new(self, name, Ipv4Addr::new(10, 99, 0, number))
+        Machine::new(self, name, Ipv4Addr::new(192, 0, 2, number))
     }
 
     /// The root file system below every disk.

@@ -51,7 +51,7 @@ impl<'lab> Machine<'lab> {
         ip(&space, "link set lo up");
         ip(&space, &format!("addr add {address}/24 dev eth0"));
         ip(&space, "link set eth0 up");
-        ip(&space, "route add default via 10.99.0.1");
+        ip(&space, "route add default via 192.0.2.1");
         // The kubelet's search for cloud credentials ends at once instead of after 6 s.
         ip(&space, "route add unreachable 169.254.0.0/16");
         host

@@ -55,6 +55,9 @@ impl Tree {
 }
 
 fn walk(root: &Path, inside: &Path, tree: &mut BTreeMap<PathBuf, String>) {
+    if RESTLESS.iter().any(|r| inside == Path::new(r)) {
+        return;
+    }
     let path = root.join(inside.strip_prefix("/").unwrap());
     let Ok(meta) = fs::symlink_metadata(&path) else { return };
     let kind = meta.file_type();
@@ -69,7 +72,7 @@ fn walk(root: &Path, inside: &Path, tree: &mut BTreeMap<PathBuf, String>) {
         format!("special {}", if kind.is_socket() { "socket" } else { "file" })
     };
     tree.insert(inside.to_owned(), format!("{what} {:o} {}:{}", meta.mode() & 0o7777, meta.uid(), meta.gid()));
-    if kind.is_dir() && !RESTLESS.iter().any(|r| inside == Path::new(r)) {
+    if kind.is_dir() {
         for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
             walk(root, &inside.join(entry.file_name()), tree);
         }

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use hamaster::pki::{auth, catalog, inspect, kubeconfig};
+use hamaster::pki::{auth, catalog, inspect, kubeconfig, table};
 use hamaster::spec::layout::Layout;
+use hamaster::spec::network::Cidr;
 use hamaster::spec::{Address, AuthSpec, BasicAuth, KeyAlgorithm, NetworkPlugin};
 use hamaster::state::desired::{SecretKind, SecretSpec, StaticUser};
 use hamaster::state::{PhaseId, observed::ContentFact};
@@ -88,7 +89,7 @@ fn the_catalogue_follows_the_spec() {
     six.node.ip = "2001:db8::11".parse().unwrap();
     assert_eq!(catalog::local_server(&six), "https://[2001:db8::11]:6443");
 
-    spec.kubernetes.service_cidr.base = "fd00:10:96::".parse().unwrap();
+    spec.kubernetes.service_cidr = Cidr { base: "fd00:10:96::".parse().unwrap(), prefix: 112 };
     let first: IpAddr = "fd00:10:96::1".parse().unwrap();
     let server = catalog::certs(&spec, &this).into_iter().find(|c| c.id == "server").unwrap();
     assert!(server.sans.contains(&Address::Ip(first)));
@@ -102,7 +103,7 @@ fn ids_and_places_are_unique() {
     let ids: std::collections::BTreeSet<_> = certs.iter().map(|c| c.id).collect();
     let places: std::collections::BTreeSet<_> = certs.iter().map(|c| format!("{:?}", c.placement)).collect();
     assert_eq!((ids.len(), places.len()), (certs.len(), certs.len()));
-    assert!(catalog::LEAVES.iter().all(|row| !row.id.is_empty() && !row.what.is_empty()));
+    assert!(table::LEAVES.iter().all(|row| !row.id.is_empty() && !row.what.is_empty()));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use hamaster::pki::bundle::{Bundle, Origin};
-use hamaster::pki::catalog::{CAS, LEAVES};
 use hamaster::pki::check::{Report, Severity, State, report};
 use hamaster::pki::issue;
+use hamaster::pki::table::{CAS, LEAVES};
 use hamaster::spec::layout::Layout;
 use hamaster::spec::{Address, KeyAlgorithm};
 use hamaster::state::desired::Placement;

@@ -113,8 +113,9 @@ impl Made {
             made.put(&ca.cert, pair.cert_pem.as_bytes(), 0o644);
             made.put(&ca.key, pair.key_pem.expose(), 0o600);
         }
+        let issuers: BTreeMap<_, _> = made.cas.iter().map(|ca| (ca.id, made.issuer(ca.id))).collect();
         for cert in made.certs.clone() {
-            let pair = issue::leaf(&cert, &made.issuer(cert.issuer), now).unwrap();
+            let pair = issue::leaf(&cert, &issuers[&cert.issuer], now).unwrap();
             made.place(&cert, &pair);
         }
         for secret in made.secrets.clone() {
@@ -133,8 +134,8 @@ impl Made {
                 self.put(key, pair.key_pem.expose(), 0o600);
             }
             Placement::Kubeconfig { path, server, cluster } => {
-                let ca = self.issuer(cert.issuer);
-                let bytes = kubeconfig::render(cluster, server, ca.cert_pem(), &cert.common_name, pair).unwrap();
+                let ca = String::from_utf8(self.files[&self.ca(cert.issuer).cert].0.clone()).unwrap();
+                let bytes = kubeconfig::render(cluster, server, &ca, &cert.common_name, pair).unwrap();
                 self.put(path, bytes.expose(), 0o600);
             }
             Placement::Combined { path } => {

@@ -115,12 +115,9 @@ fn each_perturbation_of_the_files_is_named() {
         // Same names, another CA: only the signature can tell.
         let alien = issue::leaf(want, &foreign.issuer(want.issuer), now()).unwrap();
         assert_eq!(with(&|m| m.place(want, &alien)), Some(IssueReason::WrongIssuer), "{}", want.id);
-        match key {
-            Some(key) => {
-                assert_eq!(with(&|m| drop(m.files.remove(key))), Some(IssueReason::Missing));
-                assert!(matches!(with(&|m| m.put(key, b"junk", 0o600)), Some(IssueReason::Corrupt(_))));
-            }
-            None => {}
+        if let Some(key) = key {
+            assert_eq!(with(&|m| drop(m.files.remove(key))), Some(IssueReason::Missing));
+            assert!(matches!(with(&|m| m.put(key, b"junk", 0o600)), Some(IssueReason::Corrupt(_))));
         }
         if let Placement::Kubeconfig { server, cluster, .. } = &want.placement {
             let good = issue::leaf(want, &right.issuer(want.issuer), now()).unwrap();

@@ -113,7 +113,7 @@ fn yaml(text: &str) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn yaml_and_units_give_the_string_back(s in any_string()) {

@@ -27,10 +27,10 @@ fn fields(sources: &str, name: &str) -> BTreeSet<String> {
     for line in body.split("\n}").next().unwrap().lines().filter(|l| !l.trim_start().starts_with("//")) {
         let Some((field, kind)) = line.trim().split_once(": ") else { continue };
         out.insert(field.to_owned());
-        if let Some(inner) = kind.strip_prefix("Vec<").and_then(|k| k.strip_suffix(">,")).filter(|k| *k != "String") {
-            if sources.contains(&format!("\nstruct {inner} {{")) {
-                out.extend(fields(sources, inner));
-            }
+        if let Some(inner) = kind.strip_prefix("Vec<").and_then(|k| k.strip_suffix(">,")).filter(|k| *k != "String")
+            && sources.contains(&format!("\nstruct {inner} {{"))
+        {
+            out.extend(fields(sources, inner));
         }
     }
     out

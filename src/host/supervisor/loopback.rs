@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -9,18 +11,31 @@ use crate::error::{Error, Result};
 /// What a master listens on: etcd's clients, peers and metrics, the apiserver, controller-manager, scheduler.
 pub const PORTS: [u16; 6] = [2379, 2380, 2381, 6443, 10257, 10259];
 
+/// Held by `up` from the choice of an address until its ports are taken, so that two labs never choose the same.
+#[derive(Debug)]
+pub struct Claim {
+    _socket: net::UnixListener,
+}
+
+/// Claims `ip`; `None` when another lab is just coming up there.
+pub fn claim(ip: IpAddr) -> Option<Claim> {
+    // An abstract name lives in the network namespace, as the address does, and dies with its holder.
+    let name = net::SocketAddr::from_abstract_name(format!("hamaster-lab-{ip}")).ok()?;
+    net::UnixListener::bind_addr(&name).ok().map(|socket| Claim { _socket: socket })
+}
+
 /// Ports of a master that somebody listens on at `ip`.
 pub fn taken(ip: IpAddr) -> Vec<u16> {
     PORTS.into_iter().filter(|&port| TcpListener::bind((ip, port)).is_err()).collect()
 }
 
-/// The first free address of `127.0.77.1`, `127.0.78.1`, …
+/// The first free address of `127.0.77.1`, `127.0.78.1`, …, claimed.
 ///
 /// # Errors
 /// When every one is taken.
-pub fn free() -> Result<IpAddr> {
+pub fn free() -> Result<(IpAddr, Claim)> {
     let mut addresses = (77..=254).map(|third| IpAddr::V4(Ipv4Addr::new(127, 0, third, 1)));
-    addresses.find(|&ip| taken(ip).is_empty()).ok_or_else(|| {
+    addresses.find_map(|ip| claim(ip).filter(|_| taken(ip).is_empty()).map(|claim| (ip, claim))).ok_or_else(|| {
         Error::refused("every loopback address for a lab, 127.0.77.1 to 127.0.254.1, has its ports taken")
             .hint(format!("ss -ltnp, and look for ports {PORTS:?}"))
     })

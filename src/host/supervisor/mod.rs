@@ -71,6 +71,8 @@ pub fn run(dir: &Path, program: &Path) -> Result<()> {
     };
     supervisor.log.note(&format!("supervisor started as process {}", std::process::id()));
     supervisor.run(&requests);
+    // Before the lock goes: who finds that free must not reach us any more.
+    let _ = std::fs::remove_file(supervisor.home.socket());
     supervisor.log.note("supervisor ended");
     Ok(())
 }

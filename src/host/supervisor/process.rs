@@ -62,6 +62,7 @@ pub(super) struct Process {
     name: String,
     log: Log,
     wanted: bool,
+    started: bool,
     state: State,
     restarts: u32,
     crashes: u32,
@@ -106,7 +107,7 @@ impl Running {
 
 impl Process {
     pub(super) fn new(name: String, log: Log) -> Self {
-        Self { name, log, wanted: false, state: State::Down, restarts: 0, crashes: 0, problem: None }
+        Self { name, log, wanted: false, started: false, state: State::Down, restarts: 0, crashes: 0, problem: None }
     }
 
     /// Wants it to run; a pause before a restart is cut short.
@@ -114,7 +115,7 @@ impl Process {
         if !self.wanted {
             (self.restarts, self.crashes, self.problem) = (0, 0, None);
         }
-        self.wanted = true;
+        (self.wanted, self.started) = (true, true);
         if matches!(self.state, State::Down | State::Pausing(_)) {
             self.state = State::Pausing(now);
         }
@@ -144,6 +145,11 @@ impl Process {
             State::Down | State::Pausing(_) => State::Down,
             stopping => stopping,
         };
+    }
+
+    /// It was never started.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.started
     }
 
     /// Nothing of it runs, and nothing will by itself.
@@ -241,6 +247,7 @@ impl Process {
         let [shim, shim_arguments @ ..] = launcher.shim.as_slice() else { return Err("no launcher".to_owned()) };
         let child = Command::new(shim)
             .args(shim_arguments)
+            .arg("--parent")
             .arg(std::process::id().to_string())
             .arg("--")
             .arg(&what.program)

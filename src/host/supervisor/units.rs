@@ -172,8 +172,10 @@ impl Units {
         self.units.values().filter_map(|u| u.process.alive())
     }
 
+    /// Those that run, ran or should run: most units of a lab are only asked for.
     pub(super) fn report(&self, now: Instant) -> Vec<ProcessReport> {
-        self.units.values().map(|u| u.process.report(now)).collect()
+        let touched = self.units.iter().filter(|(name, u)| !u.process.is_untouched() || self.enabled.contains(*name));
+        touched.map(|(_, u)| u.process.report(now)).collect()
     }
 }
 

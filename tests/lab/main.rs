@@ -1,0 +1,10 @@
+//! The lab on real processes: shell scripts as units and as containers, and a real etcd.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods)] // tests act on files, processes and time
+
+mod labs;
+mod pods;
+mod supervised;
+mod survival;
+mod unit_files;
+mod units;
