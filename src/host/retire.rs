@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::Host;
 use crate::host::fs::LOST_AND_FOUND;
 use crate::state::Owner;
@@ -45,19 +45,6 @@ impl Host {
             self.root.empty(path)?;
         }
         Ok(some)
-    }
-
-    /// Puts a backup in place of our file, with the mode and owner it had.
-    ///
-    /// # Errors
-    /// When the backup cannot be read or the file cannot be written.
-    pub fn restore(&mut self, backup: &Path, path: &Path) -> Result<bool> {
-        let (Some(stat), Some(bytes)) = (self.stat(backup)?, self.read(backup)?) else {
-            return Err(Error::conflict(format!("the backup {} is gone", self.shown(backup).display()))
-                .hint(format!("ls -l {}", self.shown(path).display())));
-        };
-        let bytes = crate::state::Secret::new(bytes);
-        self.root.replace(path, bytes.expose(), stat.mode, (stat.uid, stat.gid)).map(|()| true)
     }
 
     /// Whether two paths, the second of which may not be there yet, are on one filesystem.
