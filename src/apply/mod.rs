@@ -106,9 +106,8 @@ impl Master {
     /// `existing` to `new`, where a wiped disk would become a new, empty cluster.
     fn is_sealed(&self, observed: &Observed) -> bool {
         let unit = observed.at(&self.this.layout.unit(ETCD_UNIT)).map(|f| &f.content);
-        let says_existing = |text: &[u8]| {
-            String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"))
-        };
+        let says_existing =
+            |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"));
         observed.record.etcd.is_some() || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
     }
 
@@ -204,7 +203,7 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
     }
     // Notes are about the whole master; who asks for single phases knows what he leaves out.
     let notes = if options.only.is_empty() { desired.notes } else { vec![] };
-    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(conflicts)) }
+    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(host, conflicts)) }
 }
 
 /// Nothing after the bundle can begin before all of it is signed.
@@ -212,24 +211,29 @@ fn waits_for_a_ca(next: PhaseId, awaited: bool) -> bool {
     awaited && !matches!(next, PhaseId::Pki | PhaseId::Kubeconfig)
 }
 
-fn problems(conflicts: Vec<Conflict>) -> Vec<Problem> {
-    let problem = |c: Conflict| Problem { at: c.path.display().to_string(), message: c.message, hint: Some(c.hint) };
+/// Conflicts as the operator reads and pastes them: below `--root` every path of the image is named where it is here.
+fn problems(host: &Host, conflicts: Vec<Conflict>) -> Vec<Problem> {
+    let problem = |c: Conflict| Problem {
+        at: host.shown(&c.path).display().to_string(),
+        message: host.paths_shown(&c.message),
+        hint: Some(host.paths_shown(&c.hint)),
+    };
     conflicts.into_iter().map(problem).collect()
 }
 
-fn unsigned(awaited: Vec<Conflict>) -> Box<Error> {
+fn unsigned(host: &Host, awaited: Vec<Conflict>) -> Box<Error> {
     let message = match awaited.len() {
         1 => "1 certificate waits for an external CA; its request is written".to_owned(),
         n => format!("{n} certificates wait for an external CA; their requests are written"),
     };
     let hint = "sign each one, put it where its line says, and run the same command again";
-    Error::conflict(message).hint(hint).problems(problems(awaited))
+    Error::conflict(message).hint(hint).problems(problems(host, awaited))
 }
 
-fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
+fn refusal(host: &Host, conflicts: Vec<Conflict>) -> Box<Error> {
     let n = conflicts.len();
     let objects = if n == 1 { "1 object is".to_owned() } else { format!("{n} objects are") };
-    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems(conflicts))
+    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems(host, conflicts))
 }
 
 /// Makes this host the master, from a preview the operator has seen.
@@ -289,17 +293,11 @@ impl Run<'_> {
         }
         // The requests and their keys must stay for the CA to sign: this is not a failure that is put back.
         host.commit();
-        Err(unsigned(awaited))
+        Err(unsigned(host, awaited))
     }
 
     /// Observe, plan, apply, and prove that nothing is left but what an external CA must sign.
-    fn phase(
-        &mut self,
-        id: PhaseId,
-        host: &mut Host,
-        outcome: &mut Outcome,
-        sink: Sink<'_>,
-    ) -> Result<Vec<Conflict>> {
+    fn phase(&mut self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Vec<Conflict>> {
         let (phase, observed) = self.plan(id, host)?;
         if phase.steps.is_empty() {
             return Ok(phase.awaits);
@@ -318,7 +316,7 @@ impl Run<'_> {
         let observed = self.master.observe_for(id, host)?;
         let desired = self.master.desired(&observed)?;
         let policy = policy(host, self.options, clock::now());
-        let phase = master::plan(id, &desired, &observed, policy).map_err(refusal)?;
+        let phase = master::plan(id, &desired, &observed, policy).map_err(|found| refusal(host, found))?;
         Ok((phase, observed))
     }
 

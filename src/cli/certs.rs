@@ -34,7 +34,7 @@ pub enum CertsCommand {
 /// `hamaster certs generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// Where to: copy it onto a host with `tar -C DIR -c . | ssh HOST tar -C / -x`
+    /// Where to; taken onto a host with `tar -C DIR --owner=0 --group=0 -c etc var | ssh HOST tar -C / --no-overwrite-dir -x`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

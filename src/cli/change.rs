@@ -174,10 +174,11 @@ fn phases(words: &[String]) -> Result<Vec<PhaseId>> {
 /// # Errors
 /// When nothing of ours is here, nobody confirms, or something cannot be removed.
 pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
-    let (mut host, this, data_dir) = resolve::owned(global)?;
+    let (mut host, this) = resolve::owned(global)?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
-    let plan = reset::preview(&host, &this, data_dir, args.purge)?;
+    let now = clock::now();
+    let plan = reset::preview(&host, &this, args.purge, now)?;
     let title = format!("reset of {}", this.node.name);
     if plan.steps.is_empty() {
         return finish(ui, &Outcome { notes: plan.stays, ..Outcome::default() }, &title);
@@ -196,6 +197,10 @@ pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
         ui.say(&format!("{title}\n{text}"));
     }
     ui.confirm("Remove all this from the host?", args.yes)?;
+    if reset::preview(&host, &this, args.purge, now)? != plan {
+        return Err(Error::conflict("the host changed while the plan was shown; nothing was touched")
+            .hint("run the same command again and look at the new plan"));
+    }
     let outcome = go(ui, |sink| reset::apply(&mut host, &this, &plan, sink))?;
     finish(ui, &outcome, &title)
 }

@@ -132,6 +132,10 @@ fn node(
 ) -> Result<Node> {
     let mut problems = vec![];
     let name = match (&args.name, recorded) {
+        (Some(name), Some(recorded)) if name != recorded => {
+            let message = format!("this is the master {recorded} already; it cannot become {name}");
+            return Err(Error::conflict(message).hint("hamaster reset, or for a bundle another --out DIR"));
+        }
         (Some(name), _) => name.clone(),
         (None, Some(name)) => {
             origins.push(format!("node name {name}: this host was set up as it"));
@@ -182,21 +186,17 @@ pub(super) fn templates(dir: Option<&Path>) -> Result<Templates> {
     }
 }
 
-/// What a reset works on: the host, the node it was set up as, etcd's data directory.
+/// What a reset works on: the host, and the node it was set up as.
 ///
 /// # Errors
 /// When the record does not read.
-pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
+pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode)> {
     let host = host(global.root.as_deref())?;
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
-    let data_dir = match cluster(&SpecArgs::default(), &host) {
-        Ok(spec) => spec.etcd.data_dir,
-        // A reset must work on a host whose cluster.yaml is broken; only the default directory is known then.
-        Err(_) => PathBuf::from("/var/lib/etcd"),
-    };
-    let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: IpAddr::from([127, 0, 0, 1]) };
-    Ok((host, ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout }, data_dir))
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: loopback };
+    Ok((host, ThisNode { node, loopback, layout }))
 }
 
 /// Runs `work` on a directory results are written to. What was made of its path is gone again if `work` fails and

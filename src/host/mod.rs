@@ -83,6 +83,16 @@ impl Host {
         self.root.shown(path)
     }
 
+    /// A text for the operator, each host path in it as [`Host::shown`].
+    pub fn paths_shown(&self, text: &str) -> String {
+        if self.root() == Path::new("/") {
+            return text.to_owned();
+        }
+        let root = self.root().display().to_string();
+        let shown = |word: &str| if word.starts_with('/') { format!("{root}{word}") } else { word.to_owned() };
+        text.split(' ').map(shown).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether units are started here: not below `--root`.
     pub fn starts_units(&self) -> bool {
         self.units.starts_units()

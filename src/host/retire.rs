@@ -1,5 +1,4 @@
-//! Moving data out of the way instead of deleting it, and putting originals back, for `reset`. Not undoable: the data
-//! stays whole in its new place.
+//! Moving data out of the way instead of deleting it, for `reset`. Not undoable: the data stays whole in its new place.
 
 use std::path::Path;
 

@@ -17,8 +17,10 @@ pub struct Reset {
 /// Where things are that a reset must know beside the record.
 #[derive(Debug, Clone)]
 pub struct ResetScope {
-    /// etcd's data directory.
-    pub data_dir: PathBuf,
+    /// Where etcd's data is moved: on the filesystem it is on.
+    pub kept_data: PathBuf,
+    /// Where keys that cannot be made again are moved.
+    pub kept: PathBuf,
     /// Our state directory, removed last.
     pub state: PathBuf,
     /// The ownership record.
@@ -27,33 +29,33 @@ pub struct ResetScope {
     pub backup: PathBuf,
     /// Delete data, keys and backups instead of keeping them.
     pub purge: bool,
-    /// `20261122-170301`: names what is moved aside.
-    pub time: String,
 }
 
 /// Plans a reset from what the record says and the host holds.
 ///
-/// A file edited since we wrote it stays. Keys that cannot be made again (CA, service account, encryption) and etcd's
-/// data are moved aside unless `purge` is set: a cluster can be revived from them.
+/// A file edited since we wrote it stays. Keys that cannot be made again (CA, service account, encryption), tokens and
+/// etcd's data are moved aside unless `purge` is set: a cluster can be revived from them. A unit that ran before hamaster
+/// came is not stopped but restarted without what was ours.
 pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     let mut steps = vec![];
     let mut stays = vec![];
     let record = &observed.record;
-    for unit in record.units.keys().rev() {
+    for (unit, stamp) in record.units.iter().rev() {
         let fact = observed.units.get(unit).cloned().unwrap_or_default();
-        if fact.active || fact.enabled || fact.failed {
-            let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
-            let enable = fact.enabled.then_some(false);
+        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
+        let run = if stamp.was_active { Run::Leave } else { run };
+        let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
+        if enable.is_some() || run != Run::Leave {
             steps.push(Action::SetUnit { unit: unit.clone(), enable, run, stamp: None, ready: None });
         }
     }
-    let kept = scope.state.with_file_name(format!("hamaster-kept-{}", scope.time));
-    if observed.at(&scope.data_dir).is_some() && record.units.contains_key("etcd.service") {
-        let to = (!scope.purge).then(|| kept.join("etcd"));
+    let kept = &scope.kept;
+    if let Some(data_dir) = record.data_dir.as_ref().filter(|dir| observed.at(dir).is_some()) {
+        let to = (!scope.purge).then(|| scope.kept_data.clone());
         if let Some(to) = &to {
-            stays.push(format!("{}: etcd's data; remove it with: rm -r {}", to.display(), kept.display()));
+            stays.push(format!("{0}: etcd's data; remove it with: rm -r {0}", to.display()));
         }
-        steps.push(Action::RetireData { path: scope.data_dir.clone(), to });
+        steps.push(Action::RetireData { path: data_dir.clone(), to });
     }
     let mut units_changed = false;
     for (path, entry) in &record.files {
@@ -84,6 +86,10 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     if units_changed {
         steps.push(Action::ReloadUnits);
     }
+    for (unit, _) in record.units.iter().filter(|(_, stamp)| stamp.was_active) {
+        let unit = unit.clone();
+        steps.push(Action::SetUnit { unit, enable: None, run: Run::Restart, stamp: None, ready: None });
+    }
     if observed.at(&scope.backup).is_some() {
         if scope.purge || record.files.values().all(|f| f.original.is_none()) && stays.is_empty() {
             steps.push(Action::RetireData { path: scope.backup.clone(), to: None });
@@ -110,9 +116,10 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Keys whose loss makes a backup of etcd useless. etcd's own CA is not one: its members' certificates can all be new.
+/// Keys whose loss makes a backup of etcd useless, and the lists an operator may have added users to. etcd's own CA is
+/// not one: its members' certificates can all be new.
 fn cannot_be_made_again(path: &Path) -> bool {
-    let in_bundle = path.parent().is_some_and(|d| d.ends_with("kubernetes/pki"));
-    in_bundle
-        && matches!(file_name(path).as_str(), "ca.crt" | "ca.key" | "sa.key" | "sa.pub" | "encryption-config.yaml")
+    const KEPT: [&str; 7] =
+        ["ca.crt", "ca.key", "sa.key", "sa.pub", "encryption-config.yaml", "known_tokens.csv", "basic_auth.csv"];
+    path.parent().is_some_and(|d| d.ends_with("kubernetes/pki")) && KEPT.contains(&file_name(path).as_str())
 }
