@@ -10,7 +10,7 @@ use crate::apply::record::Ledger;
 use crate::apply::{bindings, wait};
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
-use crate::host::{Host, http};
+use crate::host::{Host, fault, http};
 use crate::pki::issue::{self, Issuer};
 use crate::pki::{auth, kubeconfig};
 use crate::plan::{Action, Run};
@@ -109,6 +109,7 @@ impl Performer<'_> {
                     Run::Restart => self.host.unit_restart(unit).map(|()| true)?,
                     Run::Stop => self.host.unit_stop(unit)?,
                 };
+                fault::point("unit.started");
                 if let Some(ready) = ready {
                     wait::ready(self.host, unit, old, ready, self.sink)?;
                 }
@@ -121,12 +122,17 @@ impl Performer<'_> {
                 let status = self.etcd()?.status()?;
                 let member = SealedMember { cluster_id: status.cluster_id, member_id: status.member_id };
                 self.ledger.seal(self.host, unit, *stamp, member)?;
+                fault::point("etcd.sealed");
                 // The cluster exists: from here on a failure is finished by running again, not by putting back.
                 self.host.commit();
                 Ok(true)
             }
             Action::PutIfAbsent { key, value } => self.etcd()?.put_if_absent(key, value),
-            Action::PutSpec { yaml } => self.etcd()?.put_spec(yaml).map(|_| true),
+            Action::PutSpec { yaml } => {
+                self.etcd()?.put_spec(yaml)?;
+                fault::point("etcd.put");
+                Ok(true)
+            }
             Action::ApplyBindings => {
                 let digest = bindings::apply(self.host, self.this, self.sink)?;
                 self.ledger.bound(self.host, digest)?;

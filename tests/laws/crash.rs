@@ -16,7 +16,7 @@ fn init_killed_anywhere_ends_the_same() {
     let wanted = comparable(&uncut.tree());
     let total = count_points(|n| killed(&Image::new(), n));
     assert!(total > 300, "only {total} points: does this build have them?");
-    try_all(points(total, 48), |n| {
+    try_all(points(total, 24), |n| {
         let image = Image::new();
         assert!(killed(&image, n), "point {n} was not reached");
         image.init(&ARGS).expect(0);

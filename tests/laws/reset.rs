@@ -49,7 +49,7 @@ fn a_reset_killed_anywhere_can_be_run_again() {
     };
     let killed = |said: &Said| said.signal == Some(Signal::KILL.as_raw());
     let total = count_points(|n| killed(&reset(&made().0, n)));
-    try_all(points(total, 32), |n| {
+    try_all(points(total, 16), |n| {
         let (image, before) = made();
         assert!(killed(&reset(&image, n)), "point {n} was not reached");
         let said = image.run(&["reset", "--yes", "--purge"]).expect(0);

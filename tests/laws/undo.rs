@@ -33,7 +33,7 @@ fn a_full_disk_anywhere_is_undone() {
         let said = lived_in().init_with("HAMASTER_CRASH_AT", &n.to_string(), &ARGS);
         said.signal == Some(Signal::KILL.as_raw())
     };
-    let points = points(count_points(died), 48);
+    let points = points(count_points(died), 24);
     let (tried, failed) = (points.len(), AtomicU64::new(0));
     try_all(points, |n| {
         let image = lived_in();
