@@ -60,8 +60,12 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
 /// Bytes are kept of a file only when neither its name nor its content says that it may be secret: what is kept is
 /// shown in diffs. Its mode says nothing: a key that somebody made world-readable is a secret all the same.
 fn content(path: &Path, bytes: &[u8]) -> ContentFact {
-    if is_credential(path) || [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark)) {
-        return inspect::content(path, bytes);
+    let secret = [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark));
+    if secret || is_credential(path) {
+        return match inspect::content(path, bytes) {
+            ContentFact::Public(_) if secret => ContentFact::Opaque,
+            fact => fact,
+        };
     }
     if bytes.len() <= MAX_PUBLIC { ContentFact::Public(bytes.to_owned()) } else { ContentFact::Opaque }
 }
