@@ -203,7 +203,7 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
     }
     // Notes are about the whole master; who asks for single phases knows what he leaves out.
     let notes = if options.only.is_empty() { desired.notes } else { vec![] };
-    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(host, conflicts)) }
+    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(host, conflicts, "; nothing was touched")) }
 }
 
 /// Nothing after the bundle can begin before all of it is signed.
@@ -230,10 +230,10 @@ fn unsigned(host: &Host, awaited: Vec<Conflict>) -> Box<Error> {
     Error::conflict(message).hint(hint).problems(problems(host, awaited))
 }
 
-fn refusal(host: &Host, conflicts: Vec<Conflict>) -> Box<Error> {
+fn refusal(host: &Host, conflicts: Vec<Conflict>, after: &str) -> Box<Error> {
     let n = conflicts.len();
     let objects = if n == 1 { "1 object is".to_owned() } else { format!("{n} objects are") };
-    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems(host, conflicts))
+    Error::conflict(format!("{objects} in the way{after}")).problems(problems(host, conflicts))
 }
 
 /// Makes this host the master, from a preview the operator has seen.
@@ -316,7 +316,7 @@ impl Run<'_> {
         let observed = self.master.observe_for(id, host)?;
         let desired = self.master.desired(&observed)?;
         let policy = policy(host, self.options, clock::now());
-        let phase = master::plan(id, &desired, &observed, policy).map_err(|found| refusal(host, found))?;
+        let phase = master::plan(id, &desired, &observed, policy).map_err(|found| refusal(host, found, ""))?;
         Ok((phase, observed))
     }
 
