@@ -1,6 +1,6 @@
 //! The control plane for real: the manifests, certificates, tokens and policies hamaster makes, run by Kubernetes' own
 //! programs in a lab. Needs `KUBE_BIN_DIR` (`.ci/test` sets it); with `CI=true` its absence is a failure.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // A test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

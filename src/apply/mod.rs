@@ -203,7 +203,11 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
     }
     // Notes are about the whole master; who asks for single phases knows what he leaves out.
     let notes = if options.only.is_empty() { desired.notes } else { vec![] };
-    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(host, conflicts, "; nothing was touched")) }
+    if conflicts.is_empty() {
+        Ok(Preview { phases, notes, observed })
+    } else {
+        Err(refusal(host, conflicts, "; nothing was touched"))
+    }
 }
 
 /// Nothing after the bundle can begin before all of it is signed.

@@ -1,6 +1,6 @@
 //! What the operator wants, validated: the spec every other module starts from.
 //!
-//! [`file`] reads the wire form (`cluster.yaml` and flags) and reports every mistake at once; [`version`] knows what a
+//! [`mod@file`] reads the wire form (`cluster.yaml` and flags) and reports every mistake at once; [`version`] knows what a
 //! Kubernetes or etcd version takes; [`network`] finds overlapping ranges; [`layout`] is every path we own.
 
 pub mod address;
@@ -56,7 +56,7 @@ pub struct ClusterSpec {
 /// `kubernetes:`
 #[derive(Debug, Clone, PartialEq)]
 pub struct KubernetesSpec {
-    /// Default: the newest version this build knows.
+    /// Default v1.34.1.
     pub version: KubeVersion,
     /// Default `registry.k8s.io`.
     pub image_repository: String,
