@@ -25,6 +25,7 @@ pub fn preview(host: &Host, this: &ThisNode, data_dir: PathBuf, purge: bool) -> 
     let observed = observe::observe(host, &paths, &units, &layout.record())?;
     let scope = ResetScope {
         data_dir,
+        manifests: layout.manifests(),
         state: layout.state(),
         record: layout.record(),
         backup: layout.backup(),
