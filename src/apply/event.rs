@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use crate::plan::Action;
-use crate::state::PhaseId;
 
 /// Something happened.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A phase with this many steps begins.
     PhaseStarted {
-        /// Which.
-        phase: PhaseId,
+        /// Its name; a reset is one phase of its own.
+        phase: &'static str,
         /// How many steps.
         steps: usize,
     },

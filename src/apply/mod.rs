@@ -71,7 +71,17 @@ pub struct Preview {
 impl Preview {
     /// Nothing is left to do.
     pub fn is_empty(&self) -> bool {
-        self.phases.iter().all(|p| p.steps.is_empty())
+        self.phases.iter().all(|p| p.steps.is_empty() && p.awaits.is_empty())
+    }
+
+    /// How many steps are left.
+    pub fn steps(&self) -> usize {
+        self.phases.iter().map(|p| p.steps.len()).sum()
+    }
+
+    /// What must be signed by an external CA before the run can go on.
+    pub fn awaits(&self) -> impl Iterator<Item = &Conflict> {
+        self.phases.iter().flat_map(|p| &p.awaits)
     }
 }
 
@@ -90,7 +100,16 @@ impl Master {
     /// # Errors
     /// When a template does not render.
     pub fn desired(&self, observed: &Observed) -> Result<Desired> {
-        self.desired_as(observed, observed.record.etcd.is_some())
+        self.desired_as(observed, self.is_sealed(observed))
+    }
+
+    /// Whether the member's cluster exists. The unit itself is asked too: with a lost record it must never go back from
+    /// `existing` to `new`, where a wiped disk would become a new, empty cluster.
+    fn is_sealed(&self, observed: &Observed) -> bool {
+        let unit = observed.at(&self.this.layout.unit(ETCD_UNIT)).map(|f| &f.content);
+        let says_existing =
+            |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"));
+        observed.record.etcd.is_some() || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
     }
 
     fn desired_as(&self, observed: &Observed, sealed: bool) -> Result<Desired> {
@@ -163,9 +182,17 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
     let desired = master.desired(&observed)?;
     let policy = policy(host, options, clock::now());
     let (mut phases, mut conflicts) = (vec![], vec![]);
+    let mut made = BTreeSet::new();
     for id in selected(options) {
+        if waits_for_a_ca(id, phases.iter().any(|p: &Phase| !p.awaits.is_empty())) {
+            break;
+        }
         match master::plan(id, &desired, &observed, policy) {
             Ok(mut phase) => {
+                // Each phase is planned against the same look: a directory that several want is made by the first.
+                phase.steps.retain(
+                    |s| !matches!(s, Action::EnsureDir { path, mode, .. } if !made.insert((path.clone(), *mode))),
+                );
                 if id == PhaseId::Etcd && policy.starts_units {
                     let sealed = master.desired_as(&observed, true)?;
                     phase.steps.extend(master::seal(&sealed, &observed, ETCD_UNIT).into_iter().flat_map(|p| p.steps));
@@ -177,17 +204,37 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
     }
     // Notes are about the whole master; who asks for single phases knows what he leaves out.
     let notes = if options.only.is_empty() { desired.notes } else { vec![] };
-    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(conflicts)) }
+    if conflicts.is_empty() { Ok(Preview { phases, notes, observed }) } else { Err(refusal(host, conflicts)) }
 }
 
-fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
+/// Nothing after the bundle can begin before all of it is signed.
+fn waits_for_a_ca(next: PhaseId, awaited: bool) -> bool {
+    awaited && !matches!(next, PhaseId::Pki | PhaseId::Kubeconfig)
+}
+
+/// Conflicts as the operator reads and pastes them: below `--root` every path of the image is named where it is here.
+fn problems(host: &Host, conflicts: Vec<Conflict>) -> Vec<Problem> {
+    let problem = |c: Conflict| Problem {
+        at: host.shown(&c.path).display().to_string(),
+        message: host.paths_shown(&c.message),
+        hint: Some(host.paths_shown(&c.hint)),
+    };
+    conflicts.into_iter().map(problem).collect()
+}
+
+fn unsigned(host: &Host, awaited: Vec<Conflict>) -> Box<Error> {
+    let message = match awaited.len() {
+        1 => "1 certificate waits for an external CA; its request is written".to_owned(),
+        n => format!("{n} certificates wait for an external CA; their requests are written"),
+    };
+    let hint = "sign each one, put it where its line says, and run the same command again";
+    Error::conflict(message).hint(hint).problems(problems(host, awaited))
+}
+
+fn refusal(host: &Host, conflicts: Vec<Conflict>) -> Box<Error> {
     let n = conflicts.len();
-    let problems = conflicts
-        .into_iter()
-        .map(|c| Problem { at: c.path.display().to_string(), message: c.message, hint: Some(c.hint) })
-        .collect();
     let objects = if n == 1 { "1 object is".to_owned() } else { format!("{n} objects are") };
-    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems)
+    Error::conflict(format!("{objects} in the way; nothing was touched")).problems(problems(host, conflicts))
 }
 
 /// Makes this host the master, from a preview the operator has seen.
@@ -195,7 +242,10 @@ fn refusal(conflicts: Vec<Conflict>) -> Box<Error> {
 /// # Errors
 /// What failed, after everything was put back; or, once etcd has been healthy, what is left for the next run.
 pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
-    host.begin_undo();
+    // A cluster that exists is never taken back: what is left is finished by the next run.
+    if !master.is_sealed(&seen.observed) {
+        host.begin_undo();
+    }
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
     let mut run = Run { master, options, seen: &seen, started: clock::now(), written: BTreeSet::new() };
     match run.phases(host, &mut outcome, sink) {
@@ -229,26 +279,35 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn phases(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+        let mut awaited = vec![];
         for id in selected(self.options) {
-            self.phase(id, host, outcome, sink)?;
+            if waits_for_a_ca(id, !awaited.is_empty()) {
+                break;
+            }
+            awaited.extend(self.phase(id, host, outcome, sink)?);
             if id == PhaseId::Etcd && host.starts_units() {
                 self.seal(host, outcome, sink)?;
             }
         }
-        Ok(())
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        // The requests and their keys must stay for the CA to sign: this is not a failure that is put back.
+        host.commit();
+        Err(unsigned(host, awaited))
     }
 
-    /// Observe, plan, apply, and prove that nothing is left.
-    fn phase(&mut self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+    /// Observe, plan, apply, and prove that nothing is left but what an external CA must sign.
+    fn phase(&mut self, id: PhaseId, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Vec<Conflict>> {
         let (phase, observed) = self.plan(id, host)?;
         if phase.steps.is_empty() {
-            return Ok(());
+            return Ok(phase.awaits);
         }
         self.fresh(&phase, &observed)?;
         self.apply(&phase, host, observed, outcome, sink)?;
         let (left, _) = self.plan(id, host)?;
         match left.steps.first() {
-            None => Ok(()),
+            None => Ok(left.awaits),
             Some(step) => Err(Error::apply(format!("phase {id} did not converge: still wanted: {step}"))
                 .hint("hamaster doctor; then run the same command again")),
         }
@@ -258,7 +317,7 @@ impl Run<'_> {
         let observed = self.master.observe_for(id, host)?;
         let desired = self.master.desired(&observed)?;
         let policy = policy(host, self.options, clock::now());
-        let phase = master::plan(id, &desired, &observed, policy).map_err(refusal)?;
+        let phase = master::plan(id, &desired, &observed, policy).map_err(|found| refusal(host, found))?;
         Ok((phase, observed))
     }
 
@@ -298,9 +357,10 @@ impl Run<'_> {
         let layout = &self.master.this.layout;
         let backup = layout.backup().join(stamp(self.started));
         let mut ledger = Ledger::new(layout, observed.record);
-        sink(Event::PhaseStarted { phase: phase.id, steps: phase.steps.len() });
+        sink(Event::PhaseStarted { phase: phase.id.name(), steps: phase.steps.len() });
         self.written.extend(phase.steps.iter().flat_map(Action::writes).map(Path::to_path_buf));
-        ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup)?;
+        let data_dir = layout.path(&self.master.spec.etcd.data_dir);
+        ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup, &data_dir)?;
         let mut performer =
             Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };
         for action in &phase.steps {

@@ -10,7 +10,7 @@ use crate::apply::record::Ledger;
 use crate::apply::{bindings, pods, wait};
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
-use crate::host::{Host, http};
+use crate::host::{Host, fault, http};
 use crate::pki::issue::{self, Issuer};
 use crate::pki::{auth, kubeconfig};
 use crate::plan::{Action, Run};
@@ -59,7 +59,8 @@ impl Performer<'_> {
                 Ok(changed)
             }
             Action::SetMode { path, mode, owner } => self.host.set_mode(path, *mode, *owner),
-            Action::RemoveFile { path, restore } => self.remove_file(path, restore.as_deref()),
+            Action::RemoveFile { path, restore: None } => self.host.remove(path),
+            Action::RemoveFile { path, restore: Some(original) } => self.host.restore(path, original),
             Action::RemoveDir { path } => self.host.remove_empty_dir(path),
             Action::RetireData { path, to } => self.host.retire(path, to.as_deref()),
             Action::IssueCa { ca } => {
@@ -95,6 +96,10 @@ impl Performer<'_> {
             Action::AwaitPods { programs } => pods::gone(self.host, programs, self.sink),
             Action::ReloadUnits => self.host.unit_reload().map(|()| true),
             Action::SetUnit { unit, enable, run, stamp, ready } => {
+                let old = match run {
+                    Run::Restart => self.host.units().state(unit)?.pid,
+                    _ => None,
+                };
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,
@@ -105,8 +110,9 @@ impl Performer<'_> {
                     Run::Restart => self.host.unit_restart(unit).map(|()| true)?,
                     Run::Stop => self.host.unit_stop(unit)?,
                 };
+                fault::point("unit.started");
                 if let Some(ready) = ready {
-                    wait::ready(self.host, unit, ready, self.sink)?;
+                    wait::ready(self.host, unit, old, ready, self.sink)?;
                 }
                 if stamp.is_some() {
                     self.ledger.stamp(self.host, unit, *stamp)?;
@@ -117,12 +123,17 @@ impl Performer<'_> {
                 let status = self.etcd()?.status()?;
                 let member = SealedMember { cluster_id: status.cluster_id, member_id: status.member_id };
                 self.ledger.seal(self.host, unit, *stamp, member)?;
+                fault::point("etcd.sealed");
                 // The cluster exists: from here on a failure is finished by running again, not by putting back.
                 self.host.commit();
                 Ok(true)
             }
             Action::PutIfAbsent { key, value } => self.etcd()?.put_if_absent(key, value),
-            Action::PutSpec { yaml } => self.etcd()?.put_spec(yaml).map(|_| true),
+            Action::PutSpec { yaml } => {
+                self.etcd()?.put_spec(yaml)?;
+                fault::point("etcd.put");
+                Ok(true)
+            }
             Action::ApplyBindings => {
                 let digest = bindings::apply(self.host, self.this, self.sink)?;
                 self.ledger.bound(self.host, digest)?;
@@ -179,13 +190,6 @@ impl Performer<'_> {
             changed |= self.replace(&path, bytes.expose(), mode, Owner::Root)?;
         }
         Ok(changed)
-    }
-
-    fn remove_file(&mut self, path: &Path, restore: Option<&Path>) -> Result<bool> {
-        let Some(original) = restore else { return self.host.remove(path) };
-        let bytes = Secret::new(self.must_read(original)?);
-        let mode = self.host.stat(original)?.map_or(0o600, |s| s.mode);
-        self.host.write(path, bytes.expose(), mode, Owner::Root)
     }
 }
 

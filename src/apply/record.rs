@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::apply::ETCD_UNIT;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::Action;
@@ -31,12 +32,20 @@ impl Ledger {
     ///
     /// # Errors
     /// When a backup or the record cannot be written.
-    pub fn claim(&mut self, host: &mut Host, node: &str, steps: &[Action], backup: &Path) -> Result<()> {
+    pub fn claim(
+        &mut self,
+        host: &mut Host,
+        node: &str,
+        steps: &[Action],
+        backup: &Path,
+        data_dir: &Path,
+    ) -> Result<()> {
         let before = self.record.clone();
         self.record.node = Some(node.to_owned());
         let absent = |host: &Host, dir: &Path| matches!(host.stat(dir), Ok(None));
-        let mut dirs: Vec<PathBuf> =
-            self.dir.ancestors().filter(|d| d.parent().is_some() && absent(host, d)).map(Path::to_path_buf).collect();
+        // The state directory is ours even if it is there: a run may have been killed before the record was in it.
+        let ours = |d: &&Path| d.parent().is_some() && (*d == self.dir || absent(host, d));
+        let mut dirs: Vec<PathBuf> = self.dir.ancestors().filter(ours).map(Path::to_path_buf).collect();
         for step in steps {
             for path in step.writes() {
                 if !self.record.files.contains_key(path) {
@@ -46,11 +55,17 @@ impl Ledger {
             }
             match step {
                 Action::EnsureDir { path, .. } if absent(host, path) => dirs.push(path.clone()),
-                Action::SetUnit { unit, .. } | Action::SealMember { unit, .. } => {
-                    self.record.units.entry(unit.clone()).or_default();
+                Action::SetUnit { unit, .. } if !self.record.units.contains_key(unit) => {
+                    let fact = host.units().state(unit)?;
+                    let found = Stamp { inputs: None, was_active: fact.active, was_enabled: fact.enabled };
+                    self.record.units.insert(unit.clone(), found);
                 }
                 _ => {}
             }
+        }
+        let starts_etcd = |s: &Action| matches!(s, Action::SetUnit { unit, .. } if unit == ETCD_UNIT);
+        if self.record.data_dir.is_none() && steps.iter().any(starts_etcd) && host.is_vacant(data_dir)? {
+            self.record.data_dir = Some(data_dir.to_owned());
         }
         dirs.retain(|d| !self.record.dirs.contains(d));
         self.record.dirs.extend(dirs);
@@ -73,7 +88,7 @@ impl Ledger {
     /// # Errors
     /// When the record cannot be written.
     pub fn stamp(&mut self, host: &mut Host, unit: &str, inputs: Option<Digest>) -> Result<()> {
-        self.record.units.insert(unit.to_owned(), Stamp { inputs });
+        self.record.units.entry(unit.to_owned()).or_default().inputs = inputs;
         self.save(host)
     }
 

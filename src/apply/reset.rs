@@ -6,31 +6,40 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::perform::Performer;
 use crate::apply::record::Ledger;
 use crate::apply::{Outcome, stamp, step};
+use time::OffsetDateTime;
+
 use crate::error::{Error, Result};
 use crate::host::{Host, clock, observe};
 use crate::plan::reset::{self, Reset, ResetScope};
 use crate::spec::ThisNode;
-use crate::state::PhaseId;
 
-/// Plans a reset of the host. `data_dir` is where etcd keeps its data.
+/// Plans a reset of the host. `time` names what is moved aside.
 ///
 /// # Errors
 /// When the host cannot be read, or hamaster owns nothing here.
-pub fn preview(host: &Host, this: &ThisNode, data_dir: PathBuf, purge: bool) -> Result<Reset> {
+pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) -> Result<Reset> {
     let layout = &this.layout;
     let record = observe::record(host, &layout.record())?;
-    let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).cloned().collect();
-    paths.extend([layout.record(), layout.backup(), layout.state(), data_dir.clone()]);
+    let originals = record.files.values().filter_map(|f| f.original.as_ref());
+    let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).chain(originals).cloned().collect();
+    paths.extend([layout.record(), layout.backup(), layout.state()]);
+    paths.extend(record.data_dir.clone());
     let units: Vec<String> = record.units.keys().cloned().collect();
     let observed = observe::observe(host, &paths, &units, &layout.record())?;
+    let kept = layout.state().with_file_name(format!("hamaster-kept-{}", stamp(time)));
+    let kept_data = match &record.data_dir {
+        // A disk of its own, as etcd should have: its data cannot leave it.
+        Some(dir) if !host.same_filesystem(dir, &kept)? => dir.join(format!("hamaster-kept-{}", stamp(time))),
+        _ => kept.join("etcd"),
+    };
     let scope = ResetScope {
-        data_dir,
         manifests: layout.manifests(),
+        kept_data,
+        kept,
         state: layout.state(),
         record: layout.record(),
         backup: layout.backup(),
         purge,
-        time: stamp(clock::now()),
     };
     Ok(reset::plan(&observed, &scope))
 }
@@ -43,7 +52,7 @@ pub fn apply(host: &mut Host, this: &ThisNode, reset: &Reset, sink: Sink<'_>) ->
     let mut outcome = Outcome { changed: vec![], notes: reset.stays.clone() };
     let now = clock::now();
     let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
-    sink(Event::PhaseStarted { phase: PhaseId::Register, steps: reset.steps.len() });
+    sink(Event::PhaseStarted { phase: "reset", steps: reset.steps.len() });
     let backup = this.layout.backup().join(stamp(now));
     let mut performer = Performer { host, ledger: &mut ledger, this, backup, now, sink };
     for action in &reset.steps {

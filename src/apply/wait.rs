@@ -17,11 +17,11 @@ const EVERY: Duration = Duration::from_millis(200);
 /// A unit that is down this long in a row is not coming up: with `RestartSec=5s` it has been started and has exited.
 const DOWN: Duration = Duration::from_secs(3);
 
-/// Waits until `unit` is ready.
+/// Waits until `unit` is ready, and is not the process `old` that a restart has yet to end.
 ///
 /// # Errors
 /// When it fails, does not become ready in time, or the operator interrupts.
-pub(super) fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) -> Result<()> {
+pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness, sink: Sink<'_>) -> Result<()> {
     let mut says = String::new();
     let mut down_since: Option<Duration> = None;
     let watch = clock::Stopwatch::start();
@@ -35,7 +35,7 @@ pub(super) fn ready(host: &Host, unit: &str, ready: &Readiness, sink: Sink<'_>) 
         } else {
             down_since = None;
         }
-        match check(ready, state.active) {
+        match check(ready, state.active && (old.is_none() || state.pid != old)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(why) => {
                 says.clone_from(&why);
@@ -70,16 +70,18 @@ fn describe(ready: &Readiness) -> &'static str {
 
 fn check(ready: &Readiness, active: bool) -> Result<(), String> {
     match ready {
-        Readiness::EtcdHealthy { ip, port } => http::etcd_health(SocketAddr::new(*ip, *port)),
+        // Active too: whoever else listens on that port may be healthy.
+        Readiness::EtcdHealthy { ip, port } if active => http::etcd_health(SocketAddr::new(*ip, *port)),
         // The apiserver is a static pod, not a unit: it is waited for where it is needed, with its CA at hand.
         Readiness::Active | Readiness::ApiserverReady { .. } if active => Ok(()),
-        Readiness::Active | Readiness::ApiserverReady { .. } => Err("not active yet".to_owned()),
+        _ => Err("it is not active yet".to_owned()),
     }
 }
 
 fn failed(host: &Host, unit: &str, ready: &Readiness, why: &str) -> Box<Error> {
     let logs = host.units().logs(unit, 12);
-    let (cause, hint) = explain(&logs, unit);
+    let (cause, hint) = explain(&logs);
+    let hint = hint.unwrap_or_else(|| host.units().log_command(unit));
     let mut error = Error::apply(format!("{unit} did not become {}", describe(ready))).cause(why);
     if let Some(cause) = cause {
         error = error.cause(cause);
@@ -89,8 +91,13 @@ fn failed(host: &Host, unit: &str, ready: &Readiness, why: &str) -> Box<Error> {
 }
 
 /// What log lines usually mean, and the command that shows or cures it. Texts as etcd 3.4 to 3.7 print them.
-fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
-    const KNOWN: [(&str, &str, &str); 8] = [
+fn explain(logs: &[String]) -> (Option<String>, Option<String>) {
+    const KNOWN: [(&str, &str, &str); 9] = [
+        (
+            "could not retrieve cluster information",
+            "its data is gone, and no other member answers: it must not form a new cluster",
+            "restore a snapshot; or to start over: hamaster reset",
+        ),
         ("address already in use", "another process holds the port", "ss -ltnp | grep -E ':(2379|2380|2381) '"),
         ("has already been bootstrapped", "its disk was wiped: it must not form a new cluster", "hamaster doctor"),
         ("member count is unequal", "the member list in its unit is stale", "hamaster doctor"),
@@ -109,8 +116,5 @@ fn explain(logs: &[String], unit: &str) -> (Option<String>, String) {
         ),
     ];
     let hit = KNOWN.iter().find(|(text, ..)| logs.iter().any(|line| line.contains(text)));
-    match hit {
-        Some((_, cause, hint)) => (Some((*cause).to_owned()), (*hint).to_owned()),
-        None => (None, format!("journalctl -u {unit} -n 100 --no-pager")),
-    }
+    hit.map(|(_, cause, hint)| ((*cause).to_owned(), (*hint).to_owned())).unzip()
 }

@@ -34,21 +34,21 @@ pub enum CertsCommand {
 /// `hamaster certs generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
-    /// Where to: copy it onto a host with `tar -C DIR -c . | ssh HOST tar -C / -x`
+    /// Where to; taken onto a host with `tar -C DIR --owner=0 --group=0 -c etc var | ssh HOST tar -C / --no-overwrite-dir -x`
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// `hamaster certs check` and `verify`
 #[derive(Debug, Args)]
 pub struct BundleArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
     /// A bundle of ours or of kubeadm, or a root that holds one [default: this host]
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// Runs one of them.
@@ -57,15 +57,16 @@ pub struct BundleArgs {
 /// A configuration mistake or an unreadable bundle.
 pub fn run(command: &CertsCommand, global: &Global, ui: &Ui) -> Result<ExitCode> {
     match command {
-        CertsCommand::Generate(args) => generate(args, ui).map(|()| ExitCode::SUCCESS),
+        CertsCommand::Generate(args) => {
+            resolve::in_out_dir(&args.out, |out| generate(args, out, ui)).map(|()| ExitCode::SUCCESS)
+        }
         CertsCommand::Check(args) => look(args, global, ui, false),
         CertsCommand::Verify(args) => look(args, global, ui, true),
     }
 }
 
-fn generate(args: &GenerateArgs, ui: &Ui) -> Result<()> {
-    let out = resolve::out_dir(&args.out)?;
-    let Resolved { mut host, master, origins, .. } = resolve::master_at(&args.spec, Some(&out))?;
+fn generate(args: &GenerateArgs, out: &Path, ui: &Ui) -> Result<()> {
+    let Resolved { mut host, master, origins, .. } = resolve::master_at(&args.spec, Some(out))?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
     for origin in &origins {

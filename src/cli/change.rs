@@ -15,8 +15,6 @@ use crate::ui::{Format, Tone, Ui, plan_view};
 /// `hamaster init`
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
     /// Only this phase (repeatable): pki, kubeconfig, etcd, network, runtime, kubelet, control-plane, election, register
     #[arg(long, value_name = "PHASE")]
     only: Vec<String>,
@@ -32,6 +30,8 @@ pub struct InitArgs {
     /// Go ahead in spite of this preflight finding (repeatable, comma-separated, or `all`)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     ignore_preflight: Vec<String>,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// `hamaster reset`
@@ -67,10 +67,11 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     if seen.is_empty() {
         return finish(ui, &Outcome { notes: seen.notes, ..Outcome::default() }, &title);
     }
-    show(ui, &title, &origins, &seen, args.dry_run);
     if args.dry_run {
+        dry_run(ui, &title, &origins, &seen);
         return Ok(());
     }
+    announce(ui, &title, &origins, &seen, args.yes);
     ui.confirm(&format!("Make this host {title}?"), args.yes)?;
     let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
     finish(ui, &outcome, &title)?;
@@ -106,7 +107,7 @@ fn checks(
     let ignored = &args.ignore_preflight;
     let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
     for finding in findings.iter().filter(shown) {
-        ui.warn(&format!("{}: {}", finding.id, finding.message));
+        ui.warn(&format!("{}: {finding}", finding.id));
         if ui.verbose {
             ui.say(&format!("  {} {}", ui.paint(Tone::Dim, "hint:"), finding.hint));
         }
@@ -114,26 +115,29 @@ fn checks(
     preflight::refuse(&findings, ignored)
 }
 
-fn show(ui: &Ui, title: &str, origins: &[String], seen: &Preview, diffs: bool) {
+/// The plan as a result: its diffs, and nothing happens.
+fn dry_run(ui: &Ui, title: &str, origins: &[String], seen: &Preview) {
     if ui.format == Format::Json {
-        if diffs {
-            let plan =
-                serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
-            ui.json("plan", &plan);
-        }
+        let plan = serde_json::json!({ "master": title, "phases": plan_view::json(&seen.phases), "notes": seen.notes });
+        return ui.json("plan", &plan);
+    }
+    let plan = plan_view::text(ui, &seen.phases, true);
+    ui.out(&format!("{}{plan}{} steps; nothing was touched\n", head(ui, title, origins), seen.steps()));
+}
+
+/// What is about to happen: every step where somebody is asked, a summary where each is shown as it is done.
+fn announce(ui: &Ui, title: &str, origins: &[String], seen: &Preview, yes: bool) {
+    if ui.format == Format::Json {
         return;
     }
-    let text = plan_view::text(ui, &seen.phases, diffs);
-    let steps: usize = seen.phases.iter().map(|p| p.steps.len()).sum();
-    let mut head = format!("{}\n", ui.paint(Tone::Bold, title));
-    for origin in origins {
-        head.push_str(&format!("  {}\n", ui.paint(Tone::Dim, origin)));
-    }
-    if diffs {
-        ui.out(&format!("{head}{text}{steps} steps; nothing was touched\n"));
-    } else {
-        ui.say(&format!("{head}{text}{steps} steps"));
-    }
+    let asks = !yes && ui.is_interactive();
+    let plan = if asks || ui.verbose { plan_view::text(ui, &seen.phases, false) } else { String::new() };
+    ui.say(&format!("{}{plan}{}", head(ui, title, origins), plan_view::summary(&seen.phases)));
+}
+
+fn head(ui: &Ui, title: &str, origins: &[String]) -> String {
+    let origins: String = origins.iter().map(|o| format!("  {}\n", ui.paint(Tone::Dim, o))).collect();
+    format!("{}\n{origins}", ui.paint(Tone::Bold, title))
 }
 
 /// Says what a run did.
@@ -170,27 +174,33 @@ fn phases(words: &[String]) -> Result<Vec<PhaseId>> {
 /// # Errors
 /// When nothing of ours is here, nobody confirms, or something cannot be removed.
 pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
-    let (mut host, this, data_dir) = resolve::owned(global)?;
+    let (mut host, this) = resolve::owned(global)?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
-    let plan = reset::preview(&host, &this, data_dir, args.purge)?;
+    let now = clock::now();
+    let plan = reset::preview(&host, &this, args.purge, now)?;
     let title = format!("reset of {}", this.node.name);
     if plan.steps.is_empty() {
         return finish(ui, &Outcome { notes: plan.stays, ..Outcome::default() }, &title);
     }
-    let phase = crate::plan::Phase { id: PhaseId::Register, steps: plan.steps.clone() };
     if ui.format == Format::Json && args.dry_run {
-        ui.json("plan", &serde_json::json!({ "phases": plan_view::json(&[phase]), "stays": plan.stays }));
+        ui.json("plan", &serde_json::json!({ "steps": plan_view::steps(&plan.steps), "stays": plan.stays }));
         return Ok(());
     }
-    let mut text: String = plan.steps.iter().map(|a| format!("  - {a}\n")).collect();
+    let mut text: String = plan.steps.iter().map(|a| plan_view::line(ui, a)).collect();
     text.extend(plan.stays.iter().map(|s| format!("  = stays: {s}\n")));
     if args.dry_run {
-        ui.out(&format!("{title}\n{text}nothing was touched\n"));
+        ui.out(&format!("{title}\n{text}{} steps; nothing was touched\n", plan.steps.len()));
         return Ok(());
     }
-    ui.say(&format!("{title}\n{text}"));
+    if ui.verbose || !args.yes && ui.is_interactive() {
+        ui.say(&format!("{title}\n{text}"));
+    }
     ui.confirm("Remove all this from the host?", args.yes)?;
+    if reset::preview(&host, &this, args.purge, now)? != plan {
+        return Err(Error::conflict("the host changed while the plan was shown; nothing was touched")
+            .hint("run the same command again and look at the new plan"));
+    }
     let outcome = go(ui, |sink| reset::apply(&mut host, &this, &plan, sink))?;
     finish(ui, &outcome, &title)
 }

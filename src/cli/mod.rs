@@ -30,12 +30,13 @@ const EXIT_CODES: &str = "Exit codes: 0 done or nothing to do; 1 failed or inter
 
 /// Flags of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Read and write below DIR and start nothing: image building
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// How results are written
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How results are written: text, or json with a `schema`
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     output: Format,
     /// Print errors only
     #[arg(short, long, global = true)]
@@ -43,8 +44,8 @@ pub struct Global {
     /// Print more: every check, every unchanged object
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// When to colour; NO_COLOR is honoured
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// When to colour: auto, always or never; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", hide_possible_values = true)]
     color: ColorChoice,
 }
 
@@ -174,6 +175,6 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
             ui.out(&String::from_utf8_lossy(&text));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man { out } => report::man(Cli::command(), &out, ui).map(done),
+        Command::Man { out } => { resolve::in_out_dir(&out, |out| report::man(Cli::command(), out, ui)) }.map(done),
     }
 }

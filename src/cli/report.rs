@@ -23,11 +23,11 @@ use crate::ui::{Format, Tone, Ui, plan_view, table};
 /// `hamaster render`
 #[derive(Debug, Args)]
 pub struct RenderArgs {
-    #[command(flatten)]
-    spec: SpecArgs,
     /// Where to; files of an earlier render are replaced, nothing else is touched
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    spec: SpecArgs,
 }
 
 /// `hamaster doctor`
@@ -55,23 +55,25 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let given = Given { sealed: false, token: "known-once-the-etcd-ca-exists".to_owned(), external_ca: false };
     let desired = compose::desired(&spec, &this, &tools, &templates, &given)?;
     let balancer = crate::render::load_balancer(&spec, &templates)?;
-    let out = resolve::out_dir(&args.out)?;
-    let mut host = Host::new(&out, Box::new(NoUnits))?;
     let mut written = vec![];
     for file in &desired.files {
         let bytes = planner::final_bytes(file, &desired, &Observed::default());
         written.push((file.path.clone(), bytes, file.mode));
     }
     written.extend(balancer.into_iter().map(|(path, bytes)| (Path::new("/loadbalancer").join(path), bytes, 0o644)));
-    for (path, bytes, mode) in &written {
-        if let Some(parent) = path.parent() {
-            host.ensure_dir(parent, 0o755, Owner::Root)?;
+    resolve::in_out_dir(&args.out, |out| {
+        let mut host = Host::new(out, Box::new(NoUnits))?;
+        for (path, bytes, mode) in &written {
+            if let Some(parent) = path.parent() {
+                host.ensure_dir(parent, 0o755, Owner::Root)?;
+            }
+            host.write(path, bytes, *mode, Owner::Root)?;
         }
-        host.write(path, bytes, *mode, Owner::Root)?;
-    }
+        Ok(())
+    })?;
     if ui.format == Format::Json {
         let files: Vec<String> = written.iter().map(|(p, ..)| p.display().to_string()).collect();
-        ui.json("render", &json!({ "node": this.node.name, "out": out, "files": files }));
+        ui.json("render", &json!({ "node": this.node.name, "out": args.out, "files": files }));
     } else {
         for (path, ..) in &written {
             ui.out(&format!("{}{}\n", args.out.display(), path.display()));
@@ -113,7 +115,7 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
     let mut units = vec![];
     for unit in &desired.units {
         let fact = observed.units.get(&unit.name).cloned().unwrap_or_default();
-        let wanted = unit.run && observed.record.units.contains_key(&unit.name);
+        let wanted = host.starts_units() && unit.run && observed.record.units.contains_key(&unit.name);
         healthy &= !wanted || fact.active;
         let state = if fact.active {
             "active"
@@ -133,7 +135,8 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
             healthy = false;
             json!({ "healthy": false, "error": e.to_string() })
         }
-        None => json!({ "healthy": false }),
+        None if host.starts_units() => json!({ "healthy": false, "error": "etcd.service is not active" }),
+        None => json!({ "healthy": false, "error": "below --root nothing runs" }),
     };
     let report = json!({
         "node": master.this.node.name, "ip": master.this.node.ip.to_string(), "master": owned,
@@ -149,9 +152,17 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn status_text(ui: &Ui, report: &serde_json::Value, owned: bool) -> String {
-    let word = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    let word = |v: &serde_json::Value| match v {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    };
     if !owned {
-        return format!("{} is not a master of hamaster's\nnext: hamaster init --dry-run\n", word(&report["node"]));
+        return format!(
+            "{} is not a master yet\nnext: hamaster doctor    # what it lacks\n      hamaster init --dry-run    # what would be done\n",
+            word(&report["node"])
+        );
     }
     let etcd = &report["etcd"];
     let health = match etcd["member"].as_object() {
@@ -162,7 +173,7 @@ fn status_text(ui: &Ui, report: &serde_json::Value, owned: bool) -> String {
             word(&m["memberId"]),
             word(&m["dbSize"])
         ),
-        None => format!("{} {}", ui.paint(Tone::Bad, "no answer"), word(&etcd["error"])),
+        None => format!("{} {}", ui.paint(Tone::Bad, "not healthy:"), word(&etcd["error"])),
     };
     let mut text = format!(
         "master  {} at {}, Kubernetes {}\netcd    {health}\n",
@@ -194,10 +205,8 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
     let findings = preflight::run(scope, &master.spec, &master.this, &facts, &observed, clock::now());
     let plan = apply::preview(&host, &master, &Options::default());
-    let (steps, conflict) = match &plan {
-        Ok(preview) => (preview.phases.iter().map(|p| p.steps.len()).sum(), None),
-        Err(e) => (0, Some(e.to_string())),
-    };
+    let conflict = plan.as_ref().err().map(|e| e.to_string());
+    let drifted = observed.record.node.is_some() && plan.as_ref().is_ok_and(|preview| !preview.is_empty());
     let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
     if ui.format == Format::Json {
         let phases = plan.as_ref().map(|p| plan_view::json(&p.phases)).unwrap_or_default();
@@ -208,21 +217,25 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
                 Severity::Error => (Tone::Bad, "error  "),
                 Severity::Warning => (Tone::Warn, "warning"),
             };
-            ui.out(&format!("{} {}: {}\n        hint: {}\n", ui.paint(tone, word), f.id, f.message, f.hint));
+            ui.out(&format!("{} {}: {f}\n        hint: {}\n", ui.paint(tone, word), f.id, f.hint));
         }
-        match (&plan, steps) {
-            (Err(e), _) => ui.error(e),
-            (Ok(_), 0) => ui.out("plan: empty, this host is what it should be\n"),
-            (Ok(preview), n) => ui.out(&format!(
-                "plan: {n} steps are left; hamaster init --dry-run shows them\n{}",
-                plan_view::text(ui, &preview.phases, false)
-            )),
+        match &plan {
+            Err(e) => ui.error(e),
+            Ok(preview) if preview.is_empty() => ui.out("plan: empty, this host is what it should be\n"),
+            Ok(preview) => {
+                let owned = observed.record.node.is_some();
+                let steps =
+                    if owned || ui.verbose { plan_view::text(ui, &preview.phases, false) } else { String::new() };
+                let what = if owned { "left" } else { "what init would do here" };
+                let summary = plan_view::summary(&preview.phases);
+                ui.out(&format!("plan: {what}: {summary}\n{steps}      hint: hamaster init --dry-run\n"));
+            }
         }
         if findings.is_empty() {
             ui.out(&format!("checks: {}\n", ui.paint(Tone::Good, "all passed")));
         }
     }
-    let wrong = errors > 0 || conflict.is_some() || (steps > 0 && observed.record.node.is_some());
+    let wrong = errors > 0 || conflict.is_some() || drifted;
     Ok(if wrong { ExitCode::from(Kind::Conflict.exit_code()) } else { ExitCode::SUCCESS })
 }
 
@@ -231,9 +244,8 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
 /// # Errors
 /// When the directory cannot be written.
 pub fn man(command: clap::Command, out: &Path, ui: &Ui) -> Result<()> {
-    let out = resolve::out_dir(out)?;
-    let mut host = Host::new(&out, Box::new(NoUnits))?;
-    let mut todo = vec![("hamaster".to_owned(), command)];
+    let mut host = Host::new(out, Box::new(NoUnits))?;
+    let (mut todo, mut pages) = (vec![("hamaster".to_owned(), command)], vec![]);
     while let Some((name, command)) = todo.pop() {
         let mut page = vec![];
         let titled = command.clone().name(name.clone().leak() as &'static str);
@@ -242,9 +254,14 @@ pub fn man(command: clap::Command, out: &Path, ui: &Ui) -> Result<()> {
             .map_err(|e| Error::apply(format!("cannot render the man page of {name}")).cause(e))?;
         let path = PathBuf::from(format!("/{name}.1"));
         host.write(&path, &page, 0o644, Owner::Root)?;
-        ui.out(&format!("{}\n", out.join(format!("{name}.1")).display()));
+        pages.push(out.join(format!("{name}.1")));
         let children = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
         todo.extend(children.map(|c| (format!("{name}-{}", c.get_name()), c.clone())));
+    }
+    pages.sort();
+    match ui.format {
+        Format::Json => ui.json("man", &json!({ "files": pages })),
+        Format::Text => pages.iter().for_each(|page| ui.out(&format!("{}\n", page.display()))),
     }
     Ok(())
 }

@@ -132,18 +132,25 @@ fn node(
 ) -> Result<Node> {
     let mut problems = vec![];
     let name = match (&args.name, recorded) {
+        (Some(name), Some(recorded)) if name != recorded => {
+            let message = format!("this is the master {recorded} already; it cannot become {name}");
+            return Err(Error::conflict(message).hint("hamaster reset, or for a bundle another --out DIR"));
+        }
         (Some(name), _) => name.clone(),
         (None, Some(name)) => {
             origins.push(format!("node name {name}: this host was set up as it"));
             name.to_owned()
         }
         (None, None) => {
-            origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            if !facts.hostname.is_empty() {
+                origins.push(format!("node name {}: the host name; --name NAME to choose", facts.hostname));
+            }
             facts.hostname.clone()
         }
     };
     if let Err(mistake) = address::node_name(&name) {
-        problems.push(Problem { at: "--name".into(), message: mistake.message, hint: mistake.hint });
+        let hint = mistake.hint.or_else(|| Some("--name NAME".into()));
+        problems.push(Problem { at: "--name".into(), message: mistake.message, hint });
     }
     let known = spec.masters.iter().find(|m| m.name == name).map(|m| m.ip);
     let ip = match (&args.advertise_ip, known, facts.default_ip) {
@@ -179,31 +186,37 @@ pub(super) fn templates(dir: Option<&Path>) -> Result<Templates> {
     }
 }
 
-/// What a reset works on: the host, the node it was set up as, etcd's data directory.
+/// What a reset works on: the host, and the node it was set up as.
 ///
 /// # Errors
 /// When the record does not read.
-pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode, PathBuf)> {
+pub(super) fn owned(global: &Global) -> Result<(Host, ThisNode)> {
     let host = host(global.root.as_deref())?;
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
-    let data_dir = match cluster(&SpecArgs::default(), &host) {
-        Ok(spec) => spec.etcd.data_dir,
-        // A reset must work on a host whose cluster.yaml is broken; only the default directory is known then.
-        Err(_) => PathBuf::from("/var/lib/etcd"),
-    };
-    let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: IpAddr::from([127, 0, 0, 1]) };
-    Ok((host, ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout }, data_dir))
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let node = Node { name: record.node.unwrap_or_else(|| "this host".to_owned()), ip: loopback };
+    Ok((host, ThisNode { node, loopback, layout }))
 }
 
-/// A directory results are written to: made if it is missing.
+/// Runs `work` on a directory results are written to. What was made of its path is gone again if `work` fails and
+/// leaves it empty; a directory that is there keeps its mode.
 ///
 /// # Errors
-/// When it cannot be made.
-pub(super) fn out_dir(path: &Path) -> Result<PathBuf> {
+/// When it cannot be made, or those of `work`.
+pub(super) fn in_out_dir<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let path = absolute(path)?;
-    Host::new("/", Box::new(NoUnits))?.ensure_dir(&path, 0o755, Owner::Root)?;
-    Ok(path)
+    let mut host = Host::new("/", Box::new(NoUnits))?;
+    host.begin_undo();
+    if host.stat(&path)?.is_none() {
+        host.ensure_dir(&path, 0o755, Owner::Root)?;
+    }
+    let done = work(&path);
+    match done {
+        Ok(_) => host.commit(),
+        Err(_) => drop(host.rollback()),
+    }
+    done
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -63,10 +63,7 @@ impl Client {
         what: &str,
         call: impl AsyncFnOnce(etcd_client::Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T> {
-        let failed = || {
-            Error::apply(format!("etcd at {}: cannot {what}", self.member))
-                .hint(format!("curl http://{}:2381/health; journalctl -u etcd -n 50", self.member.ip()))
-        };
+        let failed = || Error::apply(format!("etcd at {}: cannot {what}", self.member)).hint("hamaster status");
         match self.block_on(call(self.inner.clone())) {
             Some(Ok(value)) => Ok(value),
             Some(Err(e)) => Err(failed().cause(e)),

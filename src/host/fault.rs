@@ -3,6 +3,8 @@
 //!
 //! - `HAMASTER_CRASH_AT=N`: the process gets SIGKILL at the Nth point: nothing is flushed, dropped or undone.
 //! - `HAMASTER_FAIL_AT=N`: the Nth point fails as if the disk were full, if it is one that can fail.
+//!
+//! `NAME:N` is the Nth point of that name.
 
 use rustix::io::Errno;
 
@@ -31,22 +33,35 @@ mod armed {
     use rustix::io::Errno;
     use rustix::process::{Signal, getpid, kill_process};
 
-    static HITS: AtomicU64 = AtomicU64::new(0);
-
     /// The points at which to crash and to fail.
-    fn armed() -> (Option<u64>, Option<u64>) {
-        static ARMED: OnceLock<(Option<u64>, Option<u64>)> = OnceLock::new();
-        let number = |name| std::env::var(name).ok().and_then(|v| v.parse().ok());
-        *ARMED.get_or_init(|| (number("HAMASTER_CRASH_AT"), number("HAMASTER_FAIL_AT")))
+    static ARMED: OnceLock<[Option<Point>; 2]> = OnceLock::new();
+
+    struct Point {
+        /// Only points of this name count.
+        name: Option<String>,
+        at: u64,
+        hits: AtomicU64,
+    }
+
+    impl Point {
+        fn named_by(variable: &str) -> Option<Self> {
+            let text = std::env::var(variable).ok()?;
+            let (name, at) = text.rsplit_once(':').map_or((None, text.as_str()), |(name, at)| (Some(name), at));
+            Some(Self { name: name.map(str::to_owned), at: at.parse().ok()?, hits: AtomicU64::new(0) })
+        }
+
+        fn is_hit(&self, name: &str) -> bool {
+            self.name.as_ref().is_none_or(|n| n == name) && self.hits.fetch_add(1, Ordering::Relaxed) + 1 == self.at
+        }
     }
 
     pub(super) fn hit(name: &str) -> Result<(), Errno> {
-        let hit = HITS.fetch_add(1, Ordering::Relaxed) + 1;
-        let (crash, fail) = armed();
-        if crash == Some(hit) {
-            let _ = writeln!(std::io::stderr(), "crash point {hit}: {name}");
+        let armed = || ["HAMASTER_CRASH_AT", "HAMASTER_FAIL_AT"].map(Point::named_by);
+        let [crash, fail] = ARMED.get_or_init(armed);
+        if crash.as_ref().is_some_and(|p| p.is_hit(name)) {
+            let _ = writeln!(std::io::stderr(), "crash point: {name}");
             let _ = kill_process(getpid(), Signal::KILL);
         }
-        if fail == Some(hit) { Err(Errno::NOSPC) } else { Ok(()) }
+        if fail.as_ref().is_some_and(|p| p.is_hit(name)) { Err(Errno::NOSPC) } else { Ok(()) }
     }
 }

@@ -116,6 +116,24 @@ impl Root {
         self.take_away(path, "fs.empty", empty)
     }
 
+    /// Moves a file or directory to a name that is free, on the same filesystem.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let rename = || {
+            let (from, to) = (self.place(from, false)?, self.place(to, false)?);
+            fallible("fs.move")?;
+            renameat(&from.dir, &from.name, &to.dir, &to.name)?;
+            to.sync()?;
+            from.sync()
+        };
+        rename().map_err(|e| self.failed("move", from, e))
+    }
+
+    /// The filesystem that `path` is on.
+    pub(super) fn device(&self, path: &Path) -> Result<Option<u64>> {
+        let found = self.place(path, true).and_then(|at| statat(&at.dir, &at.name, AtFlags::empty()));
+        absent(found).map(|s| s.map(|s| s.st_dev)).map_err(|e| self.failed("look at", path, e))
+    }
+
     /// Removes the temporary names a killed process left beside `path`.
     pub(super) fn sweep(&self, path: &Path) -> Result<()> {
         let sweep = || {
@@ -253,9 +271,12 @@ fn dress(at: &Place, temp: &OsStr, mode: u32, ids: Ids) -> Result<(), Errno> {
     fchmod(&made, Mode::from_raw_mode(mode))
 }
 
+/// Every fresh ext4 has one at its top; it belongs to the filesystem.
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
+
 /// Removes what is in a directory, symlinks as themselves.
 fn empty(at: &Place) -> Result<(), Errno> {
-    for name in entries(at)? {
+    for name in entries(at)?.into_iter().filter(|name| name != LOST_AND_FOUND) {
         let child = Place { dir: at.open_dir()?, name };
         match unlinkat(&child.dir, &child.name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {

@@ -84,6 +84,16 @@ impl Host {
         self.root.shown(path)
     }
 
+    /// A text for the operator, each host path in it as [`Host::shown`].
+    pub fn paths_shown(&self, text: &str) -> String {
+        if self.root() == Path::new("/") {
+            return text.to_owned();
+        }
+        let root = self.root().display().to_string();
+        let shown = |word: &str| if word.starts_with('/') { format!("{root}{word}") } else { word.to_owned() };
+        text.split(' ').map(shown).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether units are started here: not below `--root`.
     pub fn starts_units(&self) -> bool {
         self.units.starts_units()
@@ -175,10 +185,18 @@ impl Host {
     /// As [`Host::ensure_dir`].
     pub fn ensure_scratch_dir(&mut self, path: &Path, mode: u32, owner: Owner) -> Result<Vec<PathBuf>> {
         let made = self.ensure_dir(path, mode, owner)?;
-        if self.list(path)?.is_some_and(|names| names.is_empty()) {
+        if self.is_vacant(path)? {
             self.journal.push(|| Change::Scratch(path.to_owned()));
         }
         Ok(made)
+    }
+
+    /// Whether a directory is absent or holds nothing but what a fresh filesystem has.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read.
+    pub fn is_vacant(&self, path: &Path) -> Result<bool> {
+        Ok(self.list(path)?.is_none_or(|names| names.iter().all(|name| name == fs::LOST_AND_FOUND)))
     }
 
     /// Sets mode and owner of a file or directory. False when they were so already.
@@ -243,6 +261,17 @@ impl Host {
         self.make_dirs(dir, 0o700, root, 0o700)?;
         self.put(&copy, saved.bytes(), saved.stat.mode, saved.stat.ids())?;
         Ok(Some(copy))
+    }
+
+    /// Puts a file back from its [`Host::backup`], with the mode and owner it had.
+    ///
+    /// # Errors
+    /// A conflict when the copy is gone; or when the file cannot be written.
+    pub fn restore(&mut self, path: &Path, copy: &Path) -> Result<bool> {
+        match undo::Saved::of(&self.root, copy)? {
+            Some(saved) => self.put(path, saved.bytes(), saved.stat.mode, saved.stat.ids()),
+            None => Err(self.in_the_way("restore", path, &format!("its backup {} is gone", copy.display()))),
+        }
     }
 
     /// What runs units here, to look at. Changes go through the `unit_` methods, which can be undone.

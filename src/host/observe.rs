@@ -14,6 +14,9 @@ use crate::state::{Digest, Owner};
 /// The largest public file that is kept for a diff.
 const MAX_PUBLIC: usize = 1024 * 1024;
 
+/// The kubelet's client certificate, which it rotates itself.
+const ROTATED: &str = "kubelet-client-current.pem";
+
 /// Looks at `paths` and `units`, and reads the record of what we own.
 ///
 /// # Errors
@@ -40,6 +43,8 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
     let Some(stat) = host.stat(path)? else { return Ok(None) };
     let bytes = match stat.kind {
         PathKind::File => host.read(path)?.map(Zeroizing::new),
+        // The kubelet's rotation replaces its certificate by a symlink to the newest one.
+        PathKind::Other if path.file_name() == Some(OsStr::new(ROTATED)) => host.read(path)?.map(Zeroizing::new),
         PathKind::Dir | PathKind::Other => None,
     };
     Ok(Some(PathFact {
@@ -55,8 +60,12 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
 /// Bytes are kept of a file only when neither its name nor its content says that it may be secret: what is kept is
 /// shown in diffs. Its mode says nothing: a key that somebody made world-readable is a secret all the same.
 fn content(path: &Path, bytes: &[u8]) -> ContentFact {
-    if is_credential(path) || [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark)) {
-        return inspect::content(path, bytes);
+    let secret = [&b"PRIVATE KEY-----"[..], b"client-key-data"].iter().any(|mark| contains(bytes, mark));
+    if secret || is_credential(path) {
+        return match inspect::content(path, bytes) {
+            ContentFact::Public(_) if secret => ContentFact::Opaque,
+            fact => fact,
+        };
     }
     if bytes.len() <= MAX_PUBLIC { ContentFact::Public(bytes.to_owned()) } else { ContentFact::Opaque }
 }

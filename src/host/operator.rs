@@ -46,7 +46,7 @@ fn walk(top: &Path, dir: &Path, found: &mut BTreeMap<String, String>, problems: 
     let mut dirs = vec![];
     for entry in entries.flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        if path.is_dir() && path.extension().is_none_or(|e| e != "hbs") {
             dirs.push(path);
         } else if path.extension().is_some_and(|e| e == "hbs") {
             let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();

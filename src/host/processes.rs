@@ -190,4 +190,8 @@ impl Units for Supervised {
     fn logs(&self, unit: &str, lines: usize) -> Vec<String> {
         log::tail(&self.home.log(unit.trim_end_matches(".service")), lines)
     }
+
+    fn log_command(&self, unit: &str) -> String {
+        format!("tail -n 100 {}", self.home.log(unit.trim_end_matches(".service")).display())
+    }
 }

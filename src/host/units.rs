@@ -48,6 +48,11 @@ pub trait Units {
 
     /// The last `lines` log lines of `unit`, oldest first; empty when there are none.
     fn logs(&self, unit: &str, lines: usize) -> Vec<String>;
+
+    /// The command that shows a person more of the log of `unit`.
+    fn log_command(&self, unit: &str) -> String {
+        format!("journalctl -u {unit} -n 100 --no-pager")
+    }
 }
 
 /// Below `--root` nothing runs: every unit is unknown and nothing is started, enabled or stopped.

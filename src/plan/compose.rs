@@ -35,8 +35,9 @@ pub fn desired(
     let etcd = EtcdStart { sealed: given.sealed, token: &given.token };
     let input = Input { spec, this, tools, etcd, external_ca: given.external_ca };
     let mut files = render::files(&input, templates)?;
+    // First, not last: after a run that was cut short, a plain `hamaster init` must mean the same cluster.
     files.push(ManagedFile {
-        phase: PhaseId::Register,
+        phase: PhaseId::Pki,
         path: layout.cluster_yaml(),
         mode: 0o600,
         owner: Owner::Root,
@@ -79,6 +80,7 @@ fn dirs(spec: &ClusterSpec, this: &ThisNode) -> Vec<ManagedDir> {
     let data = dir(PhaseId::Etcd, l.path(&spec.etcd.data_dir), 0o700, Owner::Etcd);
     vec![
         dir(PhaseId::Pki, l.state(), 0o700, Owner::Root),
+        dir(PhaseId::Pki, l.config(), 0o755, Owner::Root),
         dir(PhaseId::Pki, l.pki(), 0o755, Owner::Root),
         dir(PhaseId::Pki, l.etcd_pki(), 0o755, Owner::Root),
         ManagedDir { scratch: true, ..data },

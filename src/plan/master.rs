@@ -1,14 +1,15 @@
 //! What is left to do to make this host the master the spec asks for.
 
+mod bundle;
+mod external_ca;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
-use crate::pki::IssueReason;
-use crate::pki::judge::{self, Verdict};
 use crate::plan::{Action, Conflict, Phase, Run};
-use crate::state::desired::{CaId, CaSpec, CertSpec, Desired, INPUTS_DIGEST, ManagedFile};
+use crate::state::desired::{Desired, DesiredUnit, INPUTS_DIGEST, ManagedFile};
 use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
@@ -28,7 +29,16 @@ pub struct Policy {
 /// # Errors
 /// Every [`Conflict`] in the phase: something exists that is not ours.
 pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy) -> Result<Phase, Vec<Conflict>> {
-    let mut p = Planner { id, desired, observed, policy, dirs: BTreeMap::new(), steps: vec![], conflicts: vec![] };
+    let mut p = Planner {
+        id,
+        desired,
+        observed,
+        policy,
+        dirs: BTreeMap::new(),
+        steps: vec![],
+        awaits: vec![],
+        conflicts: vec![],
+    };
     p.certificates();
     p.secrets();
     p.files();
@@ -37,7 +47,7 @@ pub fn plan(id: PhaseId, desired: &Desired, observed: &Observed, policy: Policy)
     p.bindings();
     let mut steps = p.directories();
     steps.append(&mut p.steps);
-    if p.conflicts.is_empty() { Ok(Phase { id, steps }) } else { Err(p.conflicts) }
+    if p.conflicts.is_empty() { Ok(Phase { id, steps, awaits: p.awaits }) } else { Err(p.conflicts) }
 }
 
 /// Plans the seal of a member that is healthy for the first time. `sealed` is the desired state of a sealed member.
@@ -50,6 +60,7 @@ pub fn seal(sealed: &Desired, observed: &Observed, unit: &str) -> Option<Phase> 
             unit: unit.to_owned(),
             stamp: inputs_digest(&wanted.inputs, sealed, observed),
         }],
+        awaits: vec![],
     })
 }
 
@@ -60,7 +71,7 @@ pub fn paths_of_interest(desired: &Desired) -> Vec<PathBuf> {
     all.extend(desired.cas.iter().flat_map(|c| [c.cert.clone(), c.key.clone()]));
     for cert in &desired.certs {
         all.extend(cert.placement.paths().into_iter().map(Path::to_path_buf));
-        if let Some(dir) = request_dir(desired) {
+        if let Some(dir) = external_ca::request_dir(desired) {
             all.extend(["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id))));
         }
     }
@@ -73,11 +84,6 @@ pub fn paths_of_interest(desired: &Desired) -> Vec<PathBuf> {
     all.sort();
     all.dedup();
     all
-}
-
-/// Where signing requests for an external CA are kept: `csr` beside the cluster CA.
-fn request_dir(desired: &Desired) -> Option<PathBuf> {
-    desired.cas.iter().find(|c| c.id == CaId::Cluster)?.cert.parent().map(|d| d.join("csr"))
 }
 
 /// The digest of what a unit or a static pod reads: rendered files as they will be, everything else as it is.
@@ -111,6 +117,7 @@ struct Planner<'a> {
     /// Directories the steps need: path → mode, owner, scratch.
     dirs: BTreeMap<PathBuf, (u32, Owner, bool)>,
     steps: Vec<Action>,
+    awaits: Vec<Conflict>,
     conflicts: Vec<Conflict>,
 }
 
@@ -145,13 +152,17 @@ impl Planner<'_> {
             // A directory that was there before keeps its mode, unless what we put there demands a private one.
             let strict = ours || dir.scratch || dir.mode == 0o700;
             let wrong = match self.observed.at(&dir.path) {
-                Some(fact) if fact.kind == PathKind::Dir => strict && !self.right(fact, dir.mode, dir.owner),
+                // Before the first start always, so that an undo of it knows that everything in there is new.
+                Some(fact) if fact.kind == PathKind::Dir => {
+                    strict && !self.right(fact, dir.mode, dir.owner) || dir.scratch && self.first_start()
+                }
                 _ => true,
             };
             if wrong || self.dirs.contains_key(&dir.path) {
                 self.dirs.insert(dir.path.clone(), (dir.mode, dir.owner, dir.scratch));
             }
         }
+        self.moved_data();
         let dirs = std::mem::take(&mut self.dirs);
         let mut steps = vec![];
         for (path, (mode, owner, scratch)) in dirs {
@@ -167,6 +178,17 @@ impl Planner<'_> {
         steps
     }
 
+    /// A member that has data never starts on another directory: it would be a stranger to its own cluster.
+    fn moved_data(&mut self) {
+        let wanted = self.desired.dirs.iter().find(|d| d.scratch && d.phase == self.id).map(|d| &d.path);
+        let (Some(wanted), Some(known)) = (wanted, &self.observed.record.data_dir) else { return };
+        if self.observed.record.etcd.is_some() && wanted != known {
+            let hint = format!("etcd.dataDir: {} in cluster.yaml", known.display());
+            let message = format!("etcd's data is in {}; it cannot be moved by changing etcd.dataDir", known.display());
+            self.conflict(&wanted.clone(), message, hint);
+        }
+    }
+
     fn right(&self, fact: &PathFact, mode: u32, owner: Owner) -> bool {
         let (uid, gid) = match owner {
             Owner::Root => self.observed.owners.root,
@@ -175,120 +197,16 @@ impl Planner<'_> {
         fact.mode == mode && fact.uid == uid && fact.gid == gid
     }
 
+    /// The member is about to be started for the first time.
+    fn first_start(&self) -> bool {
+        let starts = |u: &&DesiredUnit| u.phase == PhaseId::Etcd && u.run;
+        let unit = self.desired.units.iter().find(starts).and_then(|u| self.observed.units.get(&u.name));
+        let down = unit.is_some_and(|fact| !fact.active);
+        self.policy.starts_units && self.observed.record.etcd.is_none() && down
+    }
+
     fn content(&self, path: &Path) -> Option<&ContentFact> {
         self.observed.at(path).map(|f| &f.content)
-    }
-
-    fn certificates(&mut self) {
-        let desired = self.desired;
-        let mut verdicts = BTreeMap::new();
-        for ca in &desired.cas {
-            let mut verdict = judge::ca(ca, &self.observed.paths, self.policy.now);
-            if self.half_made(ca) {
-                verdict = Verdict::Derive;
-            }
-            if self.id == PhaseId::Pki {
-                match &verdict {
-                    Verdict::Make | Verdict::Derive => {
-                        self.parents_of(&ca.cert);
-                        self.steps.push(Action::IssueCa { ca: ca.clone() });
-                    }
-                    Verdict::Broken { why, hint } => self.conflict(&ca.cert, why, hint),
-                    Verdict::Keep | Verdict::External => {}
-                }
-            }
-            verdicts.insert(ca.id, verdict);
-        }
-        let id = self.id;
-        for cert in desired.certs.iter().filter(|c| c.phase == id) {
-            let Some(ca) = desired.cas.iter().find(|c| c.id == cert.issuer) else { continue };
-            match verdicts.get(&cert.issuer) {
-                Some(Verdict::Broken { .. }) | None => {}
-                Some(verdict) => self.leaf(cert, ca, verdict),
-            }
-        }
-    }
-
-    /// A CA of ours whose key is there and whose certificate is not: a run was killed between the two.
-    fn half_made(&self, ca: &CaSpec) -> bool {
-        let key = matches!(self.content(&ca.key), Some(ContentFact::Key(_)));
-        key && self.ours(&ca.key) && self.observed.at(&ca.cert).is_none()
-    }
-
-    fn leaf(&mut self, cert: &CertSpec, ca: &CaSpec, verdict: &Verdict) {
-        let paths = &self.observed.paths;
-        let exists = cert.placement.paths().iter().any(|p| paths.contains_key(*p));
-        let reason = match self.content(&ca.cert) {
-            Some(ContentFact::Certs(certs)) if *verdict != Verdict::Make && !certs.is_empty() => {
-                judge::leaf(cert, paths, &certs[0], self.policy.now)
-            }
-            _ if exists => Some(IssueReason::WrongIssuer),
-            _ => Some(IssueReason::Missing),
-        };
-        let Some(reason) = reason else { return self.modes(cert.placement.modes()) };
-        for path in cert.placement.paths() {
-            if self.observed.at(path).is_some() && !self.ours(path) && !self.policy.adopt {
-                self.conflict(
-                    path,
-                    format!("is not ours and cannot be used: {reason}"),
-                    format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display()),
-                );
-                return;
-            }
-            self.parents_of(path);
-        }
-        if *verdict == Verdict::External {
-            self.requested(cert, ca)
-        } else {
-            self.steps.push(Action::IssueLeaf { cert: cert.clone(), issuer: ca.clone(), reason });
-        }
-    }
-
-    /// External CA: first a key and a request, then, once the signed certificate has arrived, the import.
-    fn requested(&mut self, cert: &CertSpec, ca: &CaSpec) {
-        let Some(dir) = request_dir(self.desired) else { return };
-        let [key, csr, signed] = ["key", "csr", "crt"].map(|ext| dir.join(format!("{}.{ext}", cert.id)));
-        if self.observed.at(&signed).is_some() {
-            self.steps.push(Action::ImportLeaf { cert: cert.clone(), issuer: ca.clone(), from: signed, key });
-        } else if self.observed.at(&csr).is_none() || self.observed.at(&key).is_none() {
-            self.dirs.insert(dir, (0o700, Owner::Root, false));
-            self.steps.push(Action::RequestLeaf { cert: cert.clone(), key, csr });
-        } else {
-            self.conflict(
-                &signed,
-                format!("waits for the external CA to sign {}", csr.display()),
-                format!("sign it with the key of {} and put the certificate at {}", ca.common_name, signed.display()),
-            );
-        }
-    }
-
-    fn modes(&mut self, wanted: Vec<(&Path, u32, Owner)>) {
-        for (path, mode, owner) in wanted {
-            let wrong = self.observed.at(path).is_some_and(|fact| !self.right(fact, mode, owner));
-            if wrong && self.ours(path) {
-                self.steps.push(Action::SetMode { path: path.to_owned(), mode, owner });
-            }
-        }
-    }
-
-    fn secrets(&mut self) {
-        let (id, desired) = (self.id, self.desired);
-        for secret in desired.secrets.iter().filter(|s| s.phase == id) {
-            let reason = match judge::secret(secret, &self.observed.paths) {
-                Verdict::Make => IssueReason::Missing,
-                Verdict::Derive => IssueReason::HalfMissing,
-                Verdict::Keep | Verdict::External => {
-                    self.modes(secret.modes());
-                    continue;
-                }
-                Verdict::Broken { why, hint } => {
-                    self.conflict(&secret.path, why, hint);
-                    continue;
-                }
-            };
-            self.parents_of(&secret.path);
-            self.steps.push(Action::WriteSecret { secret: secret.clone(), reason });
-        }
     }
 
     fn files(&mut self) {
@@ -320,11 +238,7 @@ impl Planner<'_> {
                 };
                 self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup });
             } else {
-                let hint = format!(
-                    "compare with: hamaster render --out DIR; then mv {0} {0}.old, or run again with --adopt (it is \
-                     backed up first)",
-                    path.display()
-                );
+                let hint = format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display());
                 self.conflict(&path, "exists, differs from what is wanted, and is not ours", hint);
             }
         }

@@ -183,11 +183,13 @@ pub enum Run {
 pub struct Phase {
     /// Which.
     pub id: PhaseId,
-    /// What is left to do; empty means the phase is done.
+    /// What is left to do; empty means the phase is done, unless it awaits something.
     pub steps: Vec<Action>,
+    /// Certificates that somebody else must sign before any later phase can begin.
+    pub awaits: Vec<Conflict>,
 }
 
-/// Something in the way that is not ours.
+/// Something only the operator can settle: a thing in the way that is not ours, a certificate an external CA must sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// The path.
@@ -272,9 +274,9 @@ impl fmt::Display for Action {
             }
             Action::RemoveDir { path } => write!(f, "remove {}/ if empty", path.display()),
             Action::RetireData { path, to: Some(to) } => {
-                write!(f, "move the data of {} to {}", path.display(), to.display())
+                write!(f, "move {} to {}", path.display(), to.display())
             }
-            Action::RetireData { path, to: None } => write!(f, "delete the data in {}", path.display()),
+            Action::RetireData { path, to: None } => write!(f, "delete {}", path.display()),
             Action::IssueCa { ca } => write!(f, "make CA {} (CN {})", ca.cert.display(), ca.common_name),
             Action::IssueLeaf { cert, reason, .. } => {
                 write!(f, "issue {} → {} ({reason})", cert.id, cert.placement.path().display())

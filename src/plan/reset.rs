@@ -20,10 +20,12 @@ pub struct Reset {
 /// Where things are that a reset must know beside the record.
 #[derive(Debug, Clone)]
 pub struct ResetScope {
-    /// etcd's data directory.
-    pub data_dir: PathBuf,
     /// Where the kubelet finds static pods.
     pub manifests: PathBuf,
+    /// Where etcd's data is moved: on the filesystem it is on.
+    pub kept_data: PathBuf,
+    /// Where keys that cannot be made again are moved.
+    pub kept: PathBuf,
     /// Our state directory, removed last.
     pub state: PathBuf,
     /// The ownership record.
@@ -32,14 +34,13 @@ pub struct ResetScope {
     pub backup: PathBuf,
     /// Delete data, keys and backups instead of keeping them.
     pub purge: bool,
-    /// `20261122-170301`: names what is moved aside.
-    pub time: String,
 }
 
 /// Plans a reset from what the record says and the host holds.
 ///
-/// A file edited since we wrote it stays. Keys that cannot be made again (CA, service account, encryption) and etcd's
-/// data are moved aside unless `purge` is set: a cluster can be revived from them.
+/// A file edited since we wrote it stays. Keys that cannot be made again (CA, service account, encryption), tokens and
+/// etcd's data are moved aside unless `purge` is set: a cluster can be revived from them. A unit that ran before hamaster
+/// came is not stopped but restarted without what was ours.
 pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     let mut steps = vec![];
     let mut stays = vec![];
@@ -63,25 +64,36 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     if !programs.is_empty() && record.units.contains_key(KUBELET) {
         steps.push(Action::AwaitPods { programs });
     }
-    for unit in record.units.keys().rev() {
+    for (unit, stamp) in record.units.iter().rev() {
         let fact = observed.units.get(unit).cloned().unwrap_or_default();
-        if fact.active || fact.enabled || fact.failed {
-            let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
-            let enable = fact.enabled.then_some(false);
+        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
+        let run = if stamp.was_active { Run::Leave } else { run };
+        let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
+        if enable.is_some() || run != Run::Leave {
             steps.push(Action::SetUnit { unit: unit.clone(), enable, run, stamp: None, ready: None });
         }
     }
-    let kept = scope.state.with_file_name(format!("hamaster-kept-{}", scope.time));
-    if observed.at(&scope.data_dir).is_some() && record.units.contains_key("etcd.service") {
-        let to = (!scope.purge).then(|| kept.join("etcd"));
+    let kept = &scope.kept;
+    if let Some(data_dir) = record.data_dir.as_ref().filter(|dir| observed.at(dir).is_some()) {
+        let to = (!scope.purge).then(|| scope.kept_data.clone());
         if let Some(to) = &to {
-            stays.push(format!("{}: etcd's data; remove it with: rm -r {}", to.display(), kept.display()));
+            stays.push(format!("{0}: etcd's data; remove it with: rm -r {0}", to.display()));
         }
-        steps.push(Action::RetireData { path: scope.data_dir.clone(), to });
+        steps.push(Action::RetireData { path: data_dir.clone(), to });
     }
     let mut units_changed = false;
     for (path, entry) in files {
         let Some(fact) = observed.at(path) else { continue };
+        let original = entry.original.as_ref().map(|copy| observed.at(copy));
+        match original {
+            // Put back by a reset that was killed later; its last steps are what is left.
+            Some(None) => continue,
+            Some(Some(copy)) if copy.digest == fact.digest => {
+                steps.push(Action::RemoveFile { path: path.clone(), restore: entry.original.clone() });
+                continue;
+            }
+            _ => {}
+        }
         if edited(entry, fact) {
             stays.push(format!("{}: changed since hamaster wrote it", path.display()));
             continue;
@@ -97,6 +109,10 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     if units_changed {
         steps.push(Action::ReloadUnits);
     }
+    for (unit, _) in record.units.iter().filter(|(_, stamp)| stamp.was_active) {
+        let unit = unit.clone();
+        steps.push(Action::SetUnit { unit, enable: None, run: Run::Restart, stamp: None, ready: None });
+    }
     if observed.at(&scope.backup).is_some() {
         if scope.purge || record.files.values().all(|f| f.original.is_none()) && stays.is_empty() {
             steps.push(Action::RetireData { path: scope.backup.clone(), to: None });
@@ -104,13 +120,18 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
             stays.push(format!("{}: backups of what hamaster replaced", scope.backup.display()));
         }
     }
+    // The record goes after everything it names; only the directory it is in, and what that is in, can go later.
+    let mut dirs: Vec<&PathBuf> = record.dirs.iter().chain([&scope.backup, &scope.state]).collect();
+    dirs.sort_by_key(|d| (std::cmp::Reverse(d.components().count()), *d));
+    dirs.dedup();
+    dirs.retain(|d| observed.at(d).is_some());
+    let (last, first): (Vec<_>, Vec<_>) = dirs.into_iter().partition(|d| scope.record.starts_with(d));
+    let remove = |path: &PathBuf| Action::RemoveDir { path: path.clone() };
+    steps.extend(first.into_iter().map(remove));
     if observed.at(&scope.record).is_some() {
         steps.push(Action::RemoveFile { path: scope.record.clone(), restore: None });
     }
-    let mut dirs: Vec<&PathBuf> = record.dirs.iter().chain([&scope.backup, &scope.state]).collect();
-    dirs.sort_by_key(|d| std::cmp::Reverse(d.components().count()));
-    dirs.dedup();
-    steps.extend(dirs.into_iter().filter(|d| observed.at(d).is_some()).map(|d| Action::RemoveDir { path: d.clone() }));
+    steps.extend(last.into_iter().map(remove));
     Reset { steps, stays }
 }
 
@@ -123,9 +144,10 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Keys whose loss makes a backup of etcd useless. etcd's own CA is not one: its members' certificates can all be new.
+/// Keys whose loss makes a backup of etcd useless, and the lists an operator may have added users to. etcd's own CA is
+/// not one: its members' certificates can all be new.
 fn cannot_be_made_again(path: &Path) -> bool {
-    let in_bundle = path.parent().is_some_and(|d| d.ends_with("kubernetes/pki"));
-    in_bundle
-        && matches!(file_name(path).as_str(), "ca.crt" | "ca.key" | "sa.key" | "sa.pub" | "encryption-config.yaml")
+    const KEPT: [&str; 7] =
+        ["ca.crt", "ca.key", "sa.key", "sa.pub", "encryption-config.yaml", "known_tokens.csv", "basic_auth.csv"];
+    path.parent().is_some_and(|d| d.ends_with("kubernetes/pki")) && KEPT.contains(&file_name(path).as_str())
 }

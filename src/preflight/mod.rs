@@ -10,6 +10,7 @@ mod data_checks;
 mod host_checks;
 mod ports;
 
+use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -59,6 +60,12 @@ pub struct Finding {
     pub hint: String,
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.message)
+    }
+}
+
 /// Everything that speaks against preparing this node, in the order of [`CHECKS`].
 pub fn run(
     scope: Scope,
@@ -92,11 +99,7 @@ pub fn refuse(findings: &[Finding], ignored: &[String]) -> Result<()> {
     let left: Vec<Problem> = findings
         .iter()
         .filter(|f| f.severity == Severity::Error && !accepts(ignored, f))
-        .map(|f| Problem {
-            at: f.id.clone(),
-            message: format!("{}: {}", f.object, f.message),
-            hint: Some(f.hint.clone()),
-        })
+        .map(|f| Problem { at: f.id.clone(), message: f.to_string(), hint: Some(f.hint.clone()) })
         .collect();
     let Some(first) = left.first() else { return Ok(()) };
     let message = match left.len() {

@@ -159,7 +159,7 @@ impl Templates {
         }
         let registry = self.registries.iter().find(|(s, _)| *s == syntax).map(|(_, r)| r);
         let registry = registry.ok_or_else(|| fail("there is no such template".into()))?;
-        registry.render(name, &context).map_err(|e| fail(e.to_string()))
+        registry.render(name, &context).map_err(|e| fail(e.to_string()).hint(compare(name)))
     }
 }
 
@@ -218,7 +218,15 @@ fn compile(registry: &mut Handlebars, name: &str, text: &str) -> Option<Problem>
         let hint = "write {{x}}, or {{value x}} for a number, bool or list";
         return problem("would write a value unescaped".into(), Some(hint.to_owned()));
     }
-    registry.register_template_string(name, text).err().and_then(|e| problem(e.to_string(), None))
+    let error = registry.register_template_string(name, text).err()?;
+    let (line, column) = error.pos().unwrap_or((1, 1));
+    let message = format!("does not compile: line {line}, column {column}: {}", error.reason());
+    problem(message, Some(compare(name)))
+}
+
+/// What helps with a template of the operator's.
+fn compare(name: &str) -> String {
+    format!("compare it with templates/{name} in hamaster's source")
 }
 
 fn unknown(name: &str) -> Problem {

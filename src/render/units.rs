@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime};
-use crate::spec::{ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
+use crate::spec::{BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
 use crate::state::PhaseId;
 use crate::state::desired::{DesiredUnit, Readiness};
 
@@ -68,6 +68,10 @@ pub fn notes(spec: &ClusterSpec) -> Vec<String> {
         ));
     }
     out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
+    let version = &spec.kubernetes.version;
+    if spec.auth.basic_auth == BasicAuth::Auto && spec.profile == Profile::Standard && !version.accepts_basic_auth() {
+        out.push(format!("basic_auth.csv is left out: {version} does not take it, v1.18 was the last that did"));
+    }
     if spec.profile == Profile::Cis && spec.kubernetes.version.minor <= 21 {
         out.push("CIS 1.20 also scores PodSecurityPolicy, which blocks every pod until policies are written".into());
     }

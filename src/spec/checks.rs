@@ -1,7 +1,7 @@
 //! What each value of `cluster.yaml` must be, alone and together with others.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) fn router_id(text: &str) -> Checked<u8> {
 }
 
 pub(super) fn fraction(text: &str) -> Checked<f64> {
-    number(text, |f: &f64| *f > 0.0 && *f < 1.0, "a fraction", "between 0 and 1, e.g. 0.66")
+    number(text, |f: &f64| (0.1..=0.95).contains(f), "a fraction", "between 0.1 and 0.95, e.g. 0.66")
 }
 
 /// Any text that can stand in an argument: no control characters.
@@ -125,6 +125,18 @@ pub(super) fn directory(text: &str) -> Checked<PathBuf> {
     let mistake = Mistake::new(format!("`{text}` is not an absolute directory"));
     if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) || path.parent().is_none() {
         return Err(mistake.hint("write e.g. `/var/lib/etcd`"));
+    }
+    // Its mode and owner become etcd's: nothing else may live in it.
+    const SHARED: [&str; 15] = [
+        "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp",
+        "/var", "/var/lib",
+    ];
+    const OTHERS: [&str; 6] =
+        ["/etc/kubernetes", "/etc/etcd", "/etc/hamaster", "/var/lib/hamaster", "/var/lib/kubelet", "/usr"];
+    if SHARED.iter().any(|s| path == Path::new(s)) || OTHERS.iter().any(|o| path.starts_with(o)) {
+        return Err(
+            Mistake::new(format!("`{text}` is not a directory of etcd's own")).hint("write e.g. `/var/lib/etcd`")
+        );
     }
     Ok(path.components().collect())
 }

@@ -169,6 +169,9 @@ pub struct Record {
     pub dirs: Vec<PathBuf>,
     /// Units we enabled or started, with the digest of the inputs at their last start.
     pub units: BTreeMap<String, Stamp>,
+    /// Where our etcd member keeps its data: set when it is first started on an absent or empty directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
     /// Digest of the RBAC bindings last created in the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<Digest>,
@@ -193,6 +196,12 @@ pub struct FileRecord {
 pub struct Stamp {
     /// Digest of the inputs at the last successful start.
     pub inputs: Option<Digest>,
+    /// It was running before hamaster touched it: `reset` leaves it so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_active: bool,
+    /// It was enabled before hamaster touched it: `reset` leaves it so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_enabled: bool,
 }
 
 /// A member that has been healthy once: from then on its unit says `existing`.

@@ -36,7 +36,7 @@ impl Progress {
     pub fn show(&mut self, event: Event<'_>) {
         match event {
             Event::PhaseStarted { phase, steps } => {
-                self.phase = phase.name();
+                self.phase = phase;
                 if let Some(bar) = &self.bar {
                     bar.set_prefix(self.phase);
                     bar.set_length(steps as u64);

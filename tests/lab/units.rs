@@ -29,6 +29,8 @@ fn a_unit_is_started_restarted_and_stopped_and_its_words_are_kept() {
     let second = eventually("another process runs", || Some(lab.unit_runs("one.service")).filter(|&pid| pid != first));
     assert!(!runs(first));
     assert!(lab.log("one").contains("bye"), "it was asked to end, not killed");
+    // Before its first word it has not set its trap.
+    eventually("the second says hello", || (lab.log("one").matches("hello").count() == 2).then_some(()));
 
     lab.units.stop("one.service").unwrap();
     assert!(!runs(second), "stop waits until it is down");

@@ -28,9 +28,10 @@ fn fields(sources: &str, name: &str) -> BTreeSet<String> {
         let Some((field, kind)) = line.trim().split_once(": ") else { continue };
         out.insert(field.to_owned());
         if let Some(inner) = kind.strip_prefix("Vec<").and_then(|k| k.strip_suffix(">,")).filter(|k| *k != "String")
-            && sources.contains(&format!("\nstruct {inner} {{")) {
-                out.extend(fields(sources, inner));
-            }
+            && sources.contains(&format!("\nstruct {inner} {{"))
+        {
+            out.extend(fields(sources, inner));
+        }
     }
     out
 }

@@ -32,9 +32,10 @@ fn root(set: &Set, dir: &Path) -> Vec<String> {
         let path = entry.unwrap().path();
         let needed = path.extension().is_some_and(|e| e == "target" || e == "slice" || e == "mount" || e == "socket");
         if (needed || path.file_name().unwrap().to_str().unwrap().starts_with("modprobe@"))
-            && let Ok(text) = std::fs::read(&path) {
-                std::fs::write(system.join(path.file_name().unwrap()), text).unwrap();
-            }
+            && let Ok(text) = std::fs::read(&path)
+        {
+            std::fs::write(system.join(path.file_name().unwrap()), text).unwrap();
+        }
     }
     for program in PROGRAMS {
         for bin in ["usr/bin", "usr/sbin", "sbin", "bin"] {

@@ -1,0 +1,58 @@
+//! `reset` takes back exactly what is ours, whenever it is killed, and lists what stays.
+
+use rustix::process::Signal;
+
+use crate::common::{Image, Said, Tree, count_points, points, said, try_all};
+
+fn made() -> (Image, Tree) {
+    let image = Image::new();
+    image.put("/etc/kubernetes/theirs", "not ours", 0o600);
+    image.put("/etc/hamaster/elect.yaml", "the operator's\n", 0o640);
+    let before = image.tree();
+    image.init(&["--adopt"]).expect(0);
+    (image, before)
+}
+
+#[test]
+fn purge_leaves_the_host_as_it_was() {
+    let (image, before) = made();
+    assert_ne!(image.tree().0.len(), before.0.len());
+    let said = image.run(&["reset", "--yes", "--purge"]).expect(0);
+    image.tree().assert_is(&before, &said.to_string());
+    image.run(&["reset", "--yes", "--purge"]).expect_nothing_to_do();
+}
+
+#[test]
+fn what_cannot_be_made_again_is_moved_aside_and_listed() {
+    let (image, before) = made();
+    image.put("/var/lib/etcd/member/wal", "the data", 0o600);
+    let key = image.read("/etc/kubernetes/pki/ca.key");
+    let said = image.run(&["reset", "--yes"]).expect(0);
+    let tree = image.tree();
+    let kept: Vec<_> = tree.0.keys().filter(|p| p.to_string_lossy().contains("hamaster-kept-")).cloned().collect();
+    for name in ["ca.crt", "ca.key", "sa.key", "sa.pub", "encryption-config.yaml", "wal"] {
+        let path = kept.iter().find(|p| p.ends_with(name)).unwrap_or_else(|| panic!("{name} is lost: {kept:?}"));
+        assert!(name == "wal" || said.has(path.to_str().unwrap()), "{} is not listed: {said}", path.display());
+    }
+    assert_eq!(image.read(kept.iter().find(|p| p.ends_with("ca.key")).unwrap().to_str().unwrap()), key);
+    // Besides what was moved aside and the backup, which is listed, the host is as it was.
+    assert!(said.has("/var/lib/hamaster/backup"), "{said}");
+    let mut rest = tree.without("/var/lib/hamaster");
+    rest.0.retain(|p, _| !p.to_string_lossy().contains("hamaster-kept-"));
+    rest.assert_is(&before, "reset without purge");
+}
+
+#[test]
+fn a_reset_killed_anywhere_can_be_run_again() {
+    let reset = |image: &Image, at: u64| -> Said {
+        said(image.command(&["reset", "--yes", "--purge"]).env("HAMASTER_CRASH_AT", at.to_string()))
+    };
+    let killed = |said: &Said| said.signal == Some(Signal::KILL.as_raw());
+    let total = count_points(|n| killed(&reset(&made().0, n)));
+    try_all(points(total, 16), |n| {
+        let (image, before) = made();
+        assert!(killed(&reset(&image, n)), "point {n} was not reached");
+        let said = image.run(&["reset", "--yes", "--purge"]).expect(0);
+        image.tree().assert_is(&before, &format!("reset killed at {n}, then run again: {said}"));
+    });
+}
