@@ -7,6 +7,7 @@
 mod bindings;
 pub mod event;
 pub mod perform;
+mod pods;
 pub mod record;
 pub mod reset;
 mod wait;

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::apply::event::Sink;
 use crate::apply::record::Ledger;
-use crate::apply::{bindings, wait};
+use crate::apply::{bindings, pods, wait};
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
 use crate::host::{Host, fault, http};
@@ -93,6 +93,7 @@ impl Performer<'_> {
                 self.place(cert, &String::from_utf8_lossy(&ca), &issue::Pair { cert_pem, key_pem })
             }
             Action::WriteSecret { secret, .. } => self.secret(secret),
+            Action::AwaitPods { programs } => pods::gone(self.host, programs, self.sink),
             Action::ReloadUnits => self.host.unit_reload().map(|()| true),
             Action::SetUnit { unit, enable, run, stamp, ready } => {
                 let old = match run {

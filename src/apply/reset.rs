@@ -32,8 +32,15 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
         Some(dir) if !host.same_filesystem(dir, &kept)? => dir.join(format!("hamaster-kept-{}", stamp(time))),
         _ => kept.join("etcd"),
     };
-    let scope =
-        ResetScope { kept_data, kept, state: layout.state(), record: layout.record(), backup: layout.backup(), purge };
+    let scope = ResetScope {
+        manifests: layout.manifests(),
+        kept_data,
+        kept,
+        state: layout.state(),
+        record: layout.record(),
+        backup: layout.backup(),
+        purge,
+    };
     Ok(reset::plan(&observed, &scope))
 }
 

@@ -12,6 +12,7 @@ pub mod http;
 mod lock;
 pub mod observe;
 pub mod operator;
+pub mod pods;
 pub mod processes;
 mod resolve;
 mod retire;

@@ -121,6 +121,11 @@ pub enum Action {
         /// Why.
         reason: IssueReason,
     },
+    /// The manifests of these static pods are gone: wait until they have ended, which takes a kubelet.
+    AwaitPods {
+        /// Their programs.
+        programs: Vec<String>,
+    },
     /// Have the service manager read unit files again.
     ReloadUnits,
     /// Enable, start, restart, stop.
@@ -227,6 +232,7 @@ impl Action {
             Action::RequestLeaf { .. } => "request-leaf",
             Action::ImportLeaf { .. } => "import-leaf",
             Action::WriteSecret { .. } => "write-secret",
+            Action::AwaitPods { .. } => "await-pods",
             Action::ReloadUnits => "reload-units",
             Action::SetUnit { .. } => "set-unit",
             Action::SealMember { .. } => "seal-member",
@@ -282,6 +288,7 @@ impl fmt::Display for Action {
             Action::WriteSecret { secret, reason } => {
                 write!(f, "make {} ({reason})", secret.path.display())
             }
+            Action::AwaitPods { programs } => write!(f, "wait until the pods have ended: {}", programs.join(", ")),
             Action::ReloadUnits => f.write_str("reload unit files"),
             Action::SetUnit { unit, enable, run, .. } => {
                 let mut words = vec![];

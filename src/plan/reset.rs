@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::plan::{Action, Run};
-use crate::state::observed::{Observed, PathKind};
+use crate::state::observed::{FileRecord, Observed, PathFact, PathKind};
+
+/// Stops what it runs only while it runs itself.
+const KUBELET: &str = "kubelet.service";
 
 /// What `reset` does and what it leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reset {
-    /// Steps in order: units down, files away, directories, the record last.
+    /// Steps in order: static pods down while there is a kubelet to do it, units down, files away, directories, the record last.
     pub steps: Vec<Action>,
     /// What stays and why, one line each.
     pub stays: Vec<String>,
@@ -17,6 +20,8 @@ pub struct Reset {
 /// Where things are that a reset must know beside the record.
 #[derive(Debug, Clone)]
 pub struct ResetScope {
+    /// Where the kubelet finds static pods.
+    pub manifests: PathBuf,
     /// Where etcd's data is moved: on the filesystem it is on.
     pub kept_data: PathBuf,
     /// Where keys that cannot be made again are moved.
@@ -40,6 +45,25 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     let mut steps = vec![];
     let mut stays = vec![];
     let record = &observed.record;
+    let (pods, files): (Vec<_>, Vec<_>) =
+        record.files.iter().partition(|(path, e)| path.parent() == Some(&*scope.manifests) && e.original.is_none());
+    let mut programs = vec![];
+    for (path, entry) in pods {
+        match observed.at(path) {
+            Some(fact) if edited(entry, fact) => {
+                stays.push(format!("{}: changed since hamaster wrote it", path.display()));
+                continue;
+            }
+            Some(_) => steps.push(Action::RemoveFile { path: path.clone(), restore: None }),
+            // Removed by a reset that did not get further.
+            None => {}
+        }
+        programs.extend(path.file_stem().map(|n| n.to_string_lossy().into_owned()));
+    }
+    // A kubelet that is stopped leaves its containers running.
+    if !programs.is_empty() && record.units.contains_key(KUBELET) {
+        steps.push(Action::AwaitPods { programs });
+    }
     for (unit, stamp) in record.units.iter().rev() {
         let fact = observed.units.get(unit).cloned().unwrap_or_default();
         let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
@@ -58,7 +82,7 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         steps.push(Action::RetireData { path: data_dir.clone(), to });
     }
     let mut units_changed = false;
-    for (path, entry) in &record.files {
+    for (path, entry) in files {
         let Some(fact) = observed.at(path) else { continue };
         let original = entry.original.as_ref().map(|copy| observed.at(copy));
         match original {
@@ -70,8 +94,7 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
             }
             _ => {}
         }
-        let edited = entry.digest.is_some() && fact.digest != entry.digest;
-        if edited || fact.kind != PathKind::File {
+        if edited(entry, fact) {
             stays.push(format!("{}: changed since hamaster wrote it", path.display()));
             continue;
         }
@@ -110,6 +133,11 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     }
     steps.extend(last.into_iter().map(remove));
     Reset { steps, stays }
+}
+
+/// It is not what we wrote, so it is not ours to remove.
+fn edited(entry: &FileRecord, fact: &PathFact) -> bool {
+    entry.digest.is_some() && fact.digest != entry.digest || fact.kind != PathKind::File
 }
 
 fn file_name(path: &Path) -> String {

@@ -20,6 +20,8 @@ pub struct Machine<'lab> {
     _lab: &'lab Lab,
     name: String,
     ip: Ipv4Addr,
+    /// Parts of this machine that are mounted in the host: from where, to where.
+    binds: Vec<(PathBuf, String)>,
     on: Option<Power>,
 }
 
@@ -33,7 +35,7 @@ struct Power {
 impl<'lab> Machine<'lab> {
     /// Gives the host a disk and a cable. Both survive a power cycle.
     pub(crate) fn new(lab: &'lab Lab, name: &str, address: Ipv4Addr) -> Self {
-        let host = Self { _lab: lab, name: name.to_owned(), ip: address, on: None };
+        let host = Self { _lab: lab, name: name.to_owned(), ip: address, binds: vec![], on: None };
         for dir in ["upper", "work", "root"] {
             fs::create_dir_all(host.disk(dir)).unwrap();
         }
@@ -62,6 +64,18 @@ impl<'lab> Machine<'lab> {
         self.ip
     }
 
+    /// Puts a directory of the host on a disk of its own, which is not an overlay. To be asked before it is on.
+    pub fn keep_apart(&mut self, absolute: &str) {
+        let dir = self.disk(&absolute.trim_start_matches('/').replace('/', "-"));
+        fs::create_dir_all(&dir).unwrap();
+        self.binds.push((dir, absolute.to_owned()));
+    }
+
+    /// Gives the host something of this machine at the same path. To be asked before it is on.
+    pub fn share(&mut self, absolute: &str) {
+        self.binds.push((absolute.into(), absolute.to_owned()));
+    }
+
     /// Switches it on and waits until systemd has started everything, without a failed unit.
     pub fn boot(&mut self) {
         assert!(self.on.is_none(), "{} is on already", self.name);
@@ -82,6 +96,7 @@ impl<'lab> Machine<'lab> {
         nspawn.arg(format!("--machine={}", self.namespace()));
         nspawn.arg(format!("--network-namespace-path=/run/netns/{}", self.namespace()));
         nspawn.arg(concat!("--bind-ro=", env!("CARGO_BIN_EXE_hamaster"), ":/usr/bin/hamaster"));
+        nspawn.args(self.binds.iter().map(|(from, to)| format!("--bind={}:{to}", from.display())));
         // Forwarding is the host's own to switch on (its namespace, not the machine's), and a runtime in it needs
         // system calls that nspawn refuses.
         nspawn.env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network").env("SYSTEMD_SECCOMP", "0");

@@ -9,6 +9,7 @@
 
 mod harness;
 mod init;
+mod kubelet;
 mod lab;
 mod machine;
 mod tree;
