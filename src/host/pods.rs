@@ -41,9 +41,13 @@ pub fn terminate(pods: &Pods) {
 }
 
 /// The pod's cgroup in a `/proc/PID/cgroup`: `kubepods/burstable/pod<uid>` with the cgroupfs driver,
-/// `kubepods-burstable-pod<uid>.slice` with systemd's.
+/// `kubepods-burstable-pod<uid>.slice` with systemd's. Only at the top: further down are those of a kubelet that itself
+/// runs in a container, whose cluster is somebody else's.
 fn pod_of(cgroups: &str) -> Option<PathBuf> {
-    let path = cgroups.lines().filter_map(|l| l.splitn(3, ':').nth(2)).find(|p| p.contains("kubepods"))?;
+    let path = cgroups
+        .lines()
+        .filter_map(|l| l.splitn(3, ':').nth(2))
+        .find(|p| matches!(p.split('/').nth(1), Some("kubepods" | "kubepods.slice")))?;
     let is_pod = |name: &str| name.starts_with("pod") || name.contains("-pod");
     let ours = |p: &&Path| p.file_name().and_then(|n| n.to_str()).is_some_and(is_pod);
     // The outermost: a container may have cgroups of its own.
@@ -65,5 +69,6 @@ mod tests {
         assert_eq!(of(v2).as_deref(), Some(slice));
         assert_eq!(of("0::/system.slice/podman.service\n"), None);
         assert_eq!(of("0::/kubepods.slice\n"), None);
+        assert_eq!(of("0::/docker/7e21/kubelet/kubepods/burstable/pod8a6d/d920\n"), None);
     }
 }
