@@ -6,9 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, RsaKeySize, SanType, SerialNumber,
+    KeyUsagePurpose, PublicKeyData, RsaKeySize, SanType, SerialNumber, SignatureAlgorithm,
 };
 use time::{Date, Month, OffsetDateTime, Time};
 
@@ -91,7 +94,7 @@ impl Issuer {
 /// # Errors
 /// When the random source fails.
 pub fn key(algorithm: KeyAlgorithm) -> Result<Secret> {
-    generate(algorithm).map(|k| encode_key(&k))
+    Fresh::generate(algorithm).map(|key| pem::encode("PRIVATE KEY", key.pkcs8.expose()))
 }
 
 /// The public half of a private key in PEM: `sa.pub`. An apiserver refuses a PKCS#8 EC private key in its place.
@@ -134,7 +137,7 @@ pub fn ca_for(want: &CaSpec, key_pem: Secret, now: OffsetDateTime) -> Result<Pai
 /// # Errors
 /// When the random source fails or a SAN cannot be written.
 pub fn leaf(want: &CertSpec, issuer: &Issuer, now: OffsetDateTime) -> Result<Pair> {
-    let key = generate(want.algorithm)?;
+    let key = Fresh::generate(want.algorithm)?;
     let mut params = leaf_params(want)?;
     params.serial_number = serial()?;
     params.not_before = now - BACKDATE;
@@ -142,7 +145,7 @@ pub fn leaf(want: &CertSpec, issuer: &Issuer, now: OffsetDateTime) -> Result<Pai
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     let cert = params.signed_by(&key, &issuer.signer).map_err(failed(&want.common_name))?;
-    Ok(Pair { cert_pem: encode_cert(cert.der()), key_pem: encode_key(&key) })
+    Ok(Pair { cert_pem: encode_cert(cert.der()), key_pem: pem::encode("PRIVATE KEY", key.pkcs8.expose()) })
 }
 
 /// A signing request for `want`, with a new key or the one already there.
@@ -208,6 +211,42 @@ fn serial() -> Result<Option<SerialNumber>> {
     aws_lc_rs::rand::fill(&mut serial).map_err(|_| no_randomness())?;
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(Some(SerialNumber::from_slice(&serial)))
+}
+
+/// A new key that signs nothing here: what rcgen needs to certify it, and what is written. rcgen's own `KeyPair` parses
+/// an EC key again that it has just made, which costs as much as the signature.
+struct Fresh {
+    public: Vec<u8>,
+    algorithm: &'static SignatureAlgorithm,
+    pkcs8: Secret,
+}
+
+impl Fresh {
+    fn generate(algorithm: KeyAlgorithm) -> Result<Self> {
+        let (curve, signature) = match algorithm {
+            KeyAlgorithm::EcdsaP256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, &rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyAlgorithm::EcdsaP384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, &rcgen::PKCS_ECDSA_P384_SHA384),
+            _ => {
+                let key = generate(algorithm)?;
+                let pkcs8 = Secret::new(key.serialized_der().to_vec());
+                return Ok(Self { public: key.der_bytes().to_vec(), algorithm: key.algorithm(), pkcs8 });
+            }
+        };
+        let key = EcdsaKeyPair::generate(curve).map_err(|_| no_randomness())?;
+        let pkcs8 = key.to_pkcs8v1().map_err(|_| no_randomness())?;
+        let public = key.public_key().as_ref().to_vec();
+        Ok(Self { public, algorithm: signature, pkcs8: Secret::new(pkcs8.as_ref().to_vec()) })
+    }
+}
+
+impl PublicKeyData for Fresh {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
 }
 
 fn generate(algorithm: KeyAlgorithm) -> Result<KeyPair> {
