@@ -14,7 +14,7 @@ use crate::pki::table::{CAS, LEAVES, LeafRow, Name, Sans};
 use crate::pki::{auth, inspect};
 use crate::spec::Address;
 use crate::state::desired::{CaId, CertSpec, Placement};
-use crate::state::observed::{CertFact, ContentFact};
+use crate::state::observed::{CertFact, ContentFact, PathKind};
 use crate::state::{Digest, Owner};
 
 /// A CA with less life than this is worth a word now: replacing it takes planning. Half a year.
@@ -249,7 +249,9 @@ impl<'a> Check<'a> {
     }
 
     fn mode(&self, row: &mut Row, path: &Path, most: u32) {
+        // A symlink (the kubelet's rotation) has no mode of its own.
         if let Some(fact) = self.files.get(path)
+            && fact.kind == PathKind::File
             && fact.mode & !most != 0
         {
             let hint = format!("chmod {most:o} {}", path.display());

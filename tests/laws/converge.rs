@@ -51,6 +51,17 @@ fn rsa_keys_from_a_cluster_file() {
     assert!(key.expect(0).out.contains("2048 bit"));
 }
 
+/// The kubelet renews its client certificate itself and leaves a symlink to the newest.
+#[test]
+fn a_certificate_the_kubelet_has_rotated() {
+    let image = converges(&[]);
+    let current = image.path("/var/lib/kubelet/pki/kubelet-client-current.pem");
+    fs::rename(&current, current.with_file_name("kubelet-client-2026.pem")).unwrap();
+    std::os::unix::fs::symlink("/var/lib/kubelet/pki/kubelet-client-2026.pem", &current).unwrap();
+    image.init(&[]).expect_nothing_to_do();
+    image.run(&["certs", "verify"]).expect(0);
+}
+
 const SERVER_KEY: &str = "/etc/kubernetes/pki/server.key";
 
 #[test]
