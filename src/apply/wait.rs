@@ -64,7 +64,6 @@ fn describe(ready: &Readiness) -> &'static str {
     match ready {
         Readiness::EtcdHealthy { .. } => "healthy",
         Readiness::Active => "active",
-        Readiness::ApiserverReady { .. } => "ready",
     }
 }
 
@@ -72,8 +71,7 @@ fn check(ready: &Readiness, active: bool) -> Result<(), String> {
     match ready {
         // Active too: whoever else listens on that port may be healthy.
         Readiness::EtcdHealthy { ip, port } if active => http::etcd_health(SocketAddr::new(*ip, *port)),
-        // The apiserver is a static pod, not a unit: it is waited for where it is needed, with its CA at hand.
-        Readiness::Active | Readiness::ApiserverReady { .. } if active => Ok(()),
+        Readiness::Active if active => Ok(()),
         _ => Err("it is not active yet".to_owned()),
     }
 }

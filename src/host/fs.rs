@@ -1,6 +1,6 @@
 //! The primitives on files: each does one thing below a root, durably, and says in words why it could not.
 //!
-//! A file or directory is made under a temporary name beside its place (`.NAME.hamaster-XXXXXXXX`, a dotfile: the
+//! A file or directory is made under a temporary name beside its place (`.NAME.hamaster-1a2b3c4d`, a dotfile: the
 //! kubelet and systemd pass over those), gets its content, owner and mode there, and is then renamed. So it is old or
 //! new to every reader and after every crash, and never readable by more people than it should be.
 

@@ -52,8 +52,6 @@ pub enum IssueReason {
     },
     /// The private half is there, its public half is not.
     HalfMissing,
-    /// The operator asked.
-    Asked,
 }
 
 impl fmt::Display for IssueReason {
@@ -72,7 +70,6 @@ impl fmt::Display for IssueReason {
             IssueReason::SubjectOrUsage(what) => f.write_str(what),
             IssueReason::WrongServer { found } => write!(f, "points at {found}"),
             IssueReason::HalfMissing => f.write_str("public half is missing"),
-            IssueReason::Asked => f.write_str("asked for"),
         }
     }
 }

@@ -247,13 +247,6 @@ pub enum Readiness {
     },
     /// The unit is active.
     Active,
-    /// The apiserver answers `/readyz` with ok.
-    ApiserverReady {
-        /// Address it serves on.
-        ip: IpAddr,
-        /// Port.
-        port: u16,
-    },
 }
 
 impl Placement {
