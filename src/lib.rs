@@ -16,15 +16,16 @@
 //!
 //! ```text
 //! 5  cli · ui                       words, colours, exit codes
-//! 4  apply · lab                    drivers
-//! 3  host · etcd::client            hands and eyes: the only floor that touches files, processes, network, clock
-//! 2  plan · preflight               decisions: pure functions over data, time injected
+//! 4  apply · lab · elect::daemon    drivers
+//! 3  host · etcd::client · elect::store · elect::actions    hands and eyes: the only floor that touches files, processes, network, clock
+//! 2  plan · preflight · elect       decisions: pure functions over data, time injected
 //! 1  spec · state · pki · render · etcd   vocabulary and pure makers
 //! 0  error
 //! ```
 
 pub mod apply;
 pub mod cli;
+pub mod elect;
 pub mod error;
 pub mod etcd;
 pub mod host;
