@@ -4,6 +4,7 @@
 //! [`view`], what a candidate knows of them; [`txn`], the transactions; [`event`], what happens and what is to be done. [`machine`] is the election itself, pure.
 
 pub mod event;
+pub mod health;
 pub mod instant;
 pub mod machine;
 pub mod record;
