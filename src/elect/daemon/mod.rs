@@ -1,0 +1,5 @@
+//! The daemon's parts around the election itself.
+
+pub mod journal;
+pub mod listen;
+pub mod notify;
