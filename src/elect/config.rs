@@ -4,6 +4,7 @@
 //! can be kept, no two groups share a destination, every path is absolute.
 
 mod checks;
+mod draft;
 mod podmaster;
 mod read;
 mod show;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 pub use podmaster::Podmaster;
 pub use read::load;
-pub use show::to_yaml;
+pub use show::{to_json, to_yaml};
 pub use source::{pod_name, source_note};
 
 use super::timing::Timing;

@@ -167,7 +167,7 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
         at: Place,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if !self.entries.iter().any(|(k, n)| k.name == key && !matches!(n.value, Value::Null)) {
+        if !self.has(key) {
             self.report.at(at, Mistake::new(format!("`{}` is missing", self.key(key))));
         }
         self.optional(key, parse)
@@ -237,6 +237,11 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
     pub(crate) fn find(&mut self, key: &'static str) -> Option<&'n Node> {
         self.asked.push(key);
         self.entries.iter().find(|(k, _)| k.name == key).map(|(_, node)| node)
+    }
+
+    /// Whether it says something about this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, n)| k.name == key && !matches!(n.value, Value::Null))
     }
 
     /// Its whole path.

@@ -40,7 +40,9 @@ pub(super) fn id(text: &str) -> Checked<String> {
 /// A member of etcd. A password typed into it is not repeated.
 pub(super) fn endpoint(text: &str) -> Checked<Endpoint> {
     if text.contains('@') {
-        return Err(Mistake::new("an endpoint with a user in it").hint("write `https://HOST:2379` and certFile, keyFile"));
+        return Err(
+            Mistake::new("an endpoint with a user in it").hint("write `https://HOST:2379` and certFile, keyFile")
+        );
     }
     let mistake = |why: &str| Mistake::new(format!("`{}` is not an endpoint: {why}", text.escape_debug()));
     let Some((scheme, rest)) = text.split_once("://") else {
