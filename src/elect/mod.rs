@@ -3,11 +3,14 @@
 //! What the rest builds on: [`Timing`](timing::Timing), which refuses unsafe numbers; [`record`], the values in etcd;
 //! [`view`], what a candidate knows of them; [`txn`], the transactions; [`event`], what happens and what is to be done. [`machine`] is the election itself, pure.
 
+pub mod board;
 pub mod config;
+pub mod daemon;
 pub mod event;
 pub mod health;
 pub mod instant;
 pub mod machine;
+pub mod metrics;
 pub mod record;
 pub mod status;
 pub mod timing;
