@@ -6,6 +6,7 @@
 pub mod event;
 pub mod instant;
 pub mod record;
+pub mod store;
 pub mod timing;
 pub mod txn;
 pub mod view;
