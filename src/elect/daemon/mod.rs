@@ -3,13 +3,12 @@
 //! One thread runs all of it but the payloads, which may hang on a dead filesystem and have one each. The loop pings
 //! the watchdog itself: whatever stops the loop stops the pings.
 
-mod journal;
-mod listen;
-mod notify;
+pub mod journal;
+pub mod listen;
+pub mod notify;
 mod seat;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,13 +21,13 @@ use super::config::Config;
 use super::event::{Event, Exit, RequestId, Unfit};
 use super::health::Health;
 use super::instant::Instant;
-use super::store::{SessionHandle, Store, StoreEvent};
+use super::store::{SessionHandle, Store, StoreErrorKind, StoreEvent};
 use super::txn::Answer;
 use crate::error::{Error, Result};
 use crate::host::alarm::Alarm;
 use crate::host::clock::{self, boottime};
-use crate::host::probe;
-use crate::host::runtime_dir::{self, RuntimeDir};
+use crate::host::runtime_dir::RuntimeDir;
+use crate::host::{identity, probe};
 use journal::Journal;
 use notify::Notify;
 use seat::Seat;
@@ -107,10 +106,14 @@ struct Daemon {
     config: Config,
     seats: Vec<Seat>,
     store: Store,
-    session: SessionHandle,
-    board: Arc<Mutex<Board>>,
+    session: Option<SessionHandle>,
+    board: listen::Shared,
+    directory: RuntimeDir,
     journal: Journal,
     notify: Notify,
+    next_ping: Instant,
+    /// As `systemctl status` shows it.
+    told: String,
     inbox: UnboundedReceiver<Message>,
     outbox: UnboundedSender<Message>,
     alarm: Alarm,
@@ -151,27 +154,29 @@ enum Woken {
 impl Daemon {
     fn new(config: Config) -> Result<Self> {
         let directory = RuntimeDir::open(&config.runtime_dir)?;
-        let boot_id = runtime_dir::boot_id()?;
+        let boot_id = identity::boot_id()?;
         let now = boottime();
-        let id = match &config.id {
-            Some(id) => id.clone(),
-            None => runtime_dir::hostname()?,
-        };
+        let id = config.id.clone().unwrap_or_else(identity::hostname);
         let who = super::record::Identity {
             id,
-            machine_id: runtime_dir::machine_id(),
+            machine_id: identity::machine_id(),
             boot_id: boot_id.clone(),
-            nonce: runtime_dir::nonce()?,
+            nonce: identity::nonce()?,
         };
         let store = Store::new(&config.endpoints, config.tls.clone())?;
         let (outbox, inbox) = unbounded_channel();
-        let board = Arc::new(Mutex::new(Board::default()));
+        let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
+        let board = Arc::new(Mutex::new(Board::new(config.groups.iter().map(|g| g.name.as_str()))));
         let session = store.session(QUEUE_LEASE, forward(&outbox, Message::Session));
         let mut seats = vec![];
         for (n, group) in config.groups.iter().enumerate() {
             let seat = Seat::new(n, group, &config, &who, &directory, &outbox, now)?;
             if let Some(lease) = seat.earlier_lease() {
-                session.revoke(lease);
+                let store = store.clone();
+                spawn_local(async move {
+                    // Otherwise it runs out by itself, and the group waits a little longer.
+                    let _ = store.revoke(lease, QUEUE_LEASE).await;
+                });
             }
             seats.push(seat);
         }
@@ -184,10 +189,13 @@ impl Daemon {
         Ok(Self {
             seats,
             store,
-            session,
             board,
-            journal: Journal::default(),
+            directory,
+            journal,
             notify: Notify::from_env(),
+            next_ping: now,
+            told: String::new(),
+            session: Some(session),
             inbox,
             outbox,
             alarm: Alarm::new()?,
@@ -214,10 +222,13 @@ impl Daemon {
                 self.journal.say(seat.name(), &format!("warning: {warning}"));
             }
         }
-        if !self.notify.has_watchdog() {
-            self.journal.say("", "no watchdog: should this process freeze while it leads, nothing ends its payload");
+        let watchdog = self.seats.iter().map(|s| s.timing().watchdog()).min().unwrap_or_default();
+        if let Some(gap) = self.notify.gap(watchdog) {
+            self.journal.say("", &gap);
         }
-        listen::serve(&self.config, &self.board, &mut self.journal);
+        for trouble in listen::serve(&self.directory, self.config.listen, Arc::clone(&self.board), boottime).await {
+            self.journal.say("", &trouble);
+        }
         self.probe();
         for n in 0..self.seats.len() {
             self.step(n, Event::Tick);
@@ -258,8 +269,8 @@ impl Daemon {
     fn due(&self) -> Instant {
         let far = boottime() + Duration::from_secs(60);
         let mut due = self.seats.iter().filter_map(Seat::wake).fold(far, Instant::min);
-        if let Some(ping) = self.notify.due() {
-            due = due.min(ping);
+        if self.notify.every().is_some() {
+            due = due.min(self.next_ping);
         }
         match self.config.store_timeout {
             Some(timeout) if !self.reached => due.min(self.began + timeout),
@@ -308,8 +319,8 @@ impl Daemon {
     fn tell_of(&mut self, event: StoreEvent) {
         match event {
             StoreEvent::Trouble(error) => {
-                self.refused |= error.is_refusal();
-                self.journal.trouble(&error.to_string());
+                self.refused = matches!(error.kind, StoreErrorKind::Auth | StoreErrorKind::Tls);
+                self.journal.trouble(boottime(), "", &format!("{error}; hint: {}", error.hint));
             }
             StoreEvent::Back => self.journal.say("", "etcd answers again"),
             _ => {}
@@ -328,12 +339,16 @@ impl Daemon {
                 self.seats[n].usable = result;
                 self.fitness(n);
             }
-            PayloadEvent::Synced => self.journal.say(self.seats[n].name(), "manifest written anew"),
+            PayloadEvent::Synced => {
+                self.lock().metrics.synced(self.seats[n].name());
+                self.lock().metrics.source_invalid(self.seats[n].name(), false);
+                self.journal.say(self.seats[n].name(), "the payload's file was written anew");
+            }
             PayloadEvent::SourceInvalid(why) => {
-                self.journal.say(self.seats[n].name(), &format!("keeps the old manifest: {why}"));
+                self.lock().metrics.source_invalid(self.seats[n].name(), true);
+                self.journal.say(self.seats[n].name(), &format!("keeps the old content: {why}"));
             }
         }
-        self.lock().payload(self.seats[n].name());
     }
 
     fn fitness(&mut self, n: usize) {
@@ -370,10 +385,33 @@ impl Daemon {
             }
         }
         let sound = self.seats.iter().all(|seat| seat.machine.is_sound(now));
-        self.notify.beat(now, sound, || summary(&self.seats));
-        let mut board = self.lock();
-        board.sound = sound;
-        board.store(&self.store);
+        // Whoever is overdue is to be killed: no more pings.
+        if sound && let Some(every) = self.notify.every().filter(|_| now >= self.next_ping) {
+            self.notify.ping();
+            self.next_ping = now + every;
+        }
+        self.announce();
+    }
+
+    /// Tells the service manager and those who ask what it does.
+    fn announce(&mut self) {
+        let told = self.seats.iter().map(|s| format!("{}: {}", s.name(), s.state())).collect::<Vec<_>>().join(", ");
+        if told == self.told {
+            return;
+        }
+        let clean = self.seats.iter().all(|s| s.state() != "cleaning");
+        if clean && self.lock().ready.is_err() {
+            self.notify.ready();
+            self.lock().ready = Ok(());
+        }
+        self.notify.status(&told);
+        let unfenced = self.seats.iter().find(|s| s.is_unfenced()).map(|s| format!("{} cannot be stopped", s.name()));
+        self.lock().sound = unfenced.map_or(Ok(()), Err);
+        let requests = self.store.requests();
+        for (op, code, total) in requests {
+            self.lock().metrics.store_requests(op.as_str(), code, total);
+        }
+        self.told = told;
     }
 
     /// A late tick, a stepped clock, another boot: what is known may be older than it seems.
@@ -389,7 +427,7 @@ impl Daemon {
         } else {
             return;
         };
-        if runtime_dir::boot_id().is_ok_and(|id| id != self.boot_id) {
+        if identity::boot_id().is_ok_and(|id| id != self.boot_id) {
             self.journal.say("", "another boot: this process was moved from one host to another");
         }
         self.all(&Event::Anomaly(what));
@@ -443,12 +481,14 @@ impl Daemon {
         }
         self.notify.stopping();
         // The key in the queue goes with the lease; if etcd cannot be told, it goes by itself.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.session.close()).await;
-        let _ = std::mem::take(&mut self.seats);
+        if let Some(session) = self.session.take() {
+            let _ = session.close(Duration::from_secs(1)).await;
+        }
+        self.seats.clear();
         self.journal.say("", &format!("ended: {ended:?}").to_lowercase());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
+    fn lock(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -491,14 +531,4 @@ fn severity(exit: Exit) -> u8 {
 
 fn wall_offset() -> i128 {
     clock::now().unix_timestamp_nanos() - i128::from(boottime().as_nanos())
-}
-
-/// For `systemctl status`.
-fn summary(seats: &[Seat]) -> String {
-    seats.iter().map(|s| format!("{}: {}", s.name(), s.state())).collect::<Vec<_>>().join(", ")
-}
-
-/// Where a group's status lies.
-pub fn status_file(config: &Config, group: &str) -> PathBuf {
-    config.runtime_dir.join(format!("{group}.json"))
 }
