@@ -3,6 +3,7 @@
 //! [`Host`] is the one way to change a machine. While a run is on ([`Host::begin_undo`]) every change remembers its
 //! inverse, so that a failed or interrupted run leaves the host as it was.
 
+pub mod alarm;
 pub mod clock;
 pub mod command;
 pub mod facts;
@@ -13,6 +14,7 @@ mod lock;
 pub mod observe;
 pub mod operator;
 pub mod pods;
+pub mod probe;
 pub mod processes;
 mod resolve;
 mod retire;
