@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::status::find;
-use super::up::boot;
+use super::up::{boot, settled};
 use crate::error::{Error, Result};
 use crate::host::clock::{self, Waited};
 use crate::host::processes::Supervised;
@@ -43,7 +43,10 @@ pub fn inflict(dir: &Path, master: &str, fault: Fault, program: &Path) -> Result
     match fault {
         Fault::Kill => units.kill(),
         Fault::Start if units.report()?.is_some() => Ok(false),
-        Fault::Start => boot(&home, program).map(|()| true),
+        Fault::Start => {
+            boot(&home, program)?;
+            settled(&[home]).map(|()| true)
+        }
         Fault::Pause => units.freeze(true).map(|()| true),
         Fault::Resume => units.freeze(false).map(|()| true),
         Fault::Partition | Fault::Heal => cut(&home, fault == Fault::Partition),

@@ -1,19 +1,26 @@
 //! Makes or heals a lab.
 
 use std::path::Path;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::{Status, status};
 use crate::error::{Error, Result};
+use crate::host::clock::{self, Waited};
 use crate::host::processes::Supervised;
 use crate::host::supervisor::home::{Home, Lock};
 use crate::host::supervisor::loopback::Claim;
+use crate::host::supervisor::socket::Phase;
 use crate::host::supervisor::{await_end, loopback, programs};
 use crate::spec::file::{Overrides, load, to_yaml};
 use crate::spec::{ClusterSpec, Node, ThisNode};
 
 /// Advertised by the apiserver: it refuses a loopback address, and nobody has one of the documentation's (RFC 5737).
 const ADVERTISED: &str = "192.0.2.1";
+
+/// How long whoever runs `up` or `start` waits for what a supervisor starts by itself: a member of etcd without a
+/// quorum is never ready.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// A lab ready for the driver: its directory is ours, its supervisors run, nobody else works on it.
 #[derive(Debug)]
@@ -79,6 +86,7 @@ fn prepare(dir: &Path, wanted: Option<u8>, program: &Path) -> Result<Lab> {
     for home in &homes {
         boot(home, program)?;
     }
+    settled(&homes)?;
     let master = |(home, node): (&Home, Node)| {
         let this = ThisNode { node, loopback: home.loopback()?, layout: home.layout() };
         Ok(LabMaster { this, units: Supervised::of(home) })
@@ -104,6 +112,25 @@ pub(super) fn boot(home: &Home, program: &Path) -> Result<()> {
         units.launch(program)?;
     }
     units.search_like_me()
+}
+
+/// Waits until what the supervisors started by themselves is ready; what is not by then is the driver's to judge.
+///
+/// # Errors
+/// When a supervisor does not answer.
+pub(super) fn settled(homes: &[Home]) -> Result<()> {
+    let starting = |home: &Home| {
+        let report = Supervised::of(home).report()?;
+        Ok(report.is_some_and(|r| r.units.iter().any(|unit| unit.phase == Phase::Starting)))
+    };
+    let look = || match homes.iter().map(starting).collect::<Result<Vec<bool>>>() {
+        Ok(starting) if starting.contains(&true) => Poll::Pending,
+        other => Poll::Ready(other.map(|_| ())),
+    };
+    match clock::poll(SETTLED, Duration::from_millis(50), look, |_| {}) {
+        Waited::Ready(result) => result,
+        Waited::TimedOut | Waited::Interrupted => Ok(()),
+    }
 }
 
 fn in_use(home: &Home, by: &str) -> Box<Error> {
