@@ -4,6 +4,7 @@
 
 mod fleet;
 mod labs;
+mod notify;
 mod pods;
 mod supervised;
 mod survival;
