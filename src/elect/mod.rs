@@ -3,6 +3,7 @@
 //! What the rest builds on: [`Timing`](timing::Timing), which refuses unsafe numbers; [`record`], the values in etcd;
 //! [`view`], what a candidate knows of them; [`txn`], the transactions; [`event`], what happens and what is to be done. [`machine`] is the election itself, pure.
 
+pub mod actions;
 pub mod config;
 pub mod event;
 pub mod health;

@@ -38,7 +38,11 @@ impl Alarm {
         };
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         // It fails for a time that is none, and these all are.
-        let _ = timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: never, it_value: at });
+        let _ = timerfd_settime(
+            self.fd.get_ref(),
+            TimerfdTimerFlags::ABSTIME,
+            &Itimerspec { it_interval: never, it_value: at },
+        );
     }
 
     /// Waits until it rings.
