@@ -71,7 +71,10 @@ impl RuntimeDir {
                 let _ = file.take(16).read_to_string(&mut pid);
                 let who = if pid.trim().is_empty() { String::new() } else { format!(" (pid {})", pid.trim()) };
                 Err(Error::refused(format!("another process{who} on this host takes part in the election of {group}"))
-                    .hint(format!("fuser -v {}    # stop it, or give this one a `runtimeDir:` of its own", path.display())))
+                    .hint(format!(
+                        "fuser -v {}    # stop it, or give this one a `runtimeDir:` of its own",
+                        path.display()
+                    )))
             }
             Err(e) => Err(failed(e.into())),
         }
@@ -116,7 +119,11 @@ impl RuntimeDir {
         let failed = |e: io::Error| {
             let error = Error::apply(format!("cannot listen on {}", path.display())).cause(&e);
             // The kernel's limit for the path of a socket, std says it as invalid input.
-            if e.kind() == io::ErrorKind::InvalidInput { error.hint("write a `runtimeDir:` of less than 90 letters") } else { error }
+            if e.kind() == io::ErrorKind::InvalidInput {
+                error.hint("write a `runtimeDir:` of less than 90 letters")
+            } else {
+                error
+            }
         };
         if UnixStream::connect(&path).is_ok() {
             return Err(Error::conflict(format!("another process listens on {}", path.display()))
