@@ -184,7 +184,10 @@ fn the_operator_writes_lists_and_deletes() {
         assert_eq!(store.groups(within).await.unwrap(), BTreeSet::new());
         let pause = br#"{"by":"me"}"#.to_vec();
         store.put_control("a", Key::Pause, pause.clone(), None, within).await.unwrap();
-        store.put_control("b", Key::Transfer, br#"{"to":"m2"}"#.to_vec(), Some(Duration::from_secs(2)), within).await.unwrap();
+        store
+            .put_control("b", Key::Transfer, br#"{"to":"m2"}"#.to_vec(), Some(Duration::from_secs(2)), within)
+            .await
+            .unwrap();
         assert_eq!(store.groups(within).await.unwrap(), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
         assert_eq!(store.read("a", ATTEMPT).await.unwrap().pause.unwrap().value.unwrap().by, "me");
         assert!(store.delete("a", Key::Pause, within).await.unwrap());

@@ -36,7 +36,8 @@ fn certificates_that_do_not_fit() {
         let unusable = cluster.ca.sign(dir, "noclient", &[], &[Use::ServerAuth]);
         let error = refused(at(), Some(unusable)).await;
         says(&error, StoreErrorKind::Tls, "lacks the extended key usage clientAuth", "openssl");
-        let stranger = TlsFiles { ca: cluster.client.ca.clone(), ..foreign.sign(dir, "stranger", &[], &[Use::ClientAuth]) };
+        let stranger =
+            TlsFiles { ca: cluster.client.ca.clone(), ..foreign.sign(dir, "stranger", &[], &[Use::ClientAuth]) };
         let error = refused(at(), Some(stranger)).await;
         says(&error, StoreErrorKind::Tls, "refused the client certificate", "openssl");
         let elsewhere = Endpoint { host: "localhost".into(), ..at() };

@@ -118,7 +118,10 @@ fn certificates_change_under_a_session_and_nothing_fails() {
         // One that etcd does not take, then one that does not read: said, and the old one goes on.
         let foreign = Ca::new(cluster.dir.path(), "foreign");
         sign(&foreign);
-        renew(&|| store.health().is_some_and(|(e, _)| e.kind == StoreErrorKind::Tls && e.words.contains("new TLS files"))).await;
+        renew(&|| {
+            store.health().is_some_and(|(e, _)| e.kind == StoreErrorKind::Tls && e.words.contains("new TLS files"))
+        })
+        .await;
         std::fs::write(&cluster.client.cert, "junk").unwrap();
         renew(&|| store.health().is_some_and(|(e, _)| e.words.contains("cannot be used"))).await;
         // Repaired.
