@@ -5,6 +5,7 @@
 //! what is to be done. [`machine`] is the election itself, pure. [`store`] and [`actions`] are its hands, [`daemon`]
 //! carries between them.
 
+pub mod actions;
 pub mod board;
 pub mod config;
 pub mod daemon;

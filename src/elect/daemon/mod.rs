@@ -106,7 +106,7 @@ struct Daemon {
     config: Config,
     seats: Vec<Seat>,
     store: Store,
-    session: Option<SessionHandle>,
+    session: SessionHandle,
     board: listen::Shared,
     directory: RuntimeDir,
     journal: Journal,
@@ -172,11 +172,7 @@ impl Daemon {
         for (n, group) in config.groups.iter().enumerate() {
             let seat = Seat::new(n, group, &config, &who, &directory, &outbox, now)?;
             if let Some(lease) = seat.earlier_lease() {
-                let store = store.clone();
-                spawn_local(async move {
-                    // Otherwise it runs out by itself, and the group waits a little longer.
-                    let _ = store.revoke(lease, QUEUE_LEASE).await;
-                });
+                session.revoke(lease);
             }
             seats.push(seat);
         }
@@ -195,7 +191,7 @@ impl Daemon {
             notify: Notify::from_env(),
             next_ping: now,
             told: String::new(),
-            session: Some(session),
+            session,
             inbox,
             outbox,
             alarm: Alarm::new()?,
@@ -409,7 +405,7 @@ impl Daemon {
         self.lock().sound = unfenced.map_or(Ok(()), Err);
         let requests = self.store.requests();
         for (op, code, total) in requests {
-            self.lock().metrics.store_requests(op.as_str(), code, total);
+            self.lock().metrics.store_requests(&op.to_string(), code, total);
         }
         self.told = told;
     }
@@ -481,9 +477,7 @@ impl Daemon {
         }
         self.notify.stopping();
         // The key in the queue goes with the lease; if etcd cannot be told, it goes by itself.
-        if let Some(session) = self.session.take() {
-            let _ = session.close(Duration::from_secs(1)).await;
-        }
+        self.session.close().await;
         self.seats.clear();
         self.journal.say("", &format!("ended: {ended:?}").to_lowercase());
     }

@@ -1,7 +1,6 @@
 //! One group of the daemon: its machine, its payload, its status file.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_local;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::endpoint::TlsFiles;
+use crate::elect::config::TlsFiles;
 use crate::error::{Error, Result};
 use crate::host::http::{Identity, tls};
 use crate::pki::inspect;

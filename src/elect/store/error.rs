@@ -8,8 +8,8 @@ use rustls::{CertificateError, Error as TlsError};
 use tonic::{Code, Status};
 
 use super::credentials::Credentials;
-use super::endpoint::Endpoint;
 use super::member::Trace;
+use crate::elect::config::Endpoint;
 use crate::elect::view::PREFIX;
 use crate::spec::units::show_duration;
 

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Endpoint as Transport;
 
 use super::credentials::Loaded;
-use super::endpoint::Endpoint;
+use crate::elect::config::Endpoint;
 
 /// The kernel asks a silent peer after this long, this often, three times: a host that vanished ends an idle watch.
 const PROBE: Duration = Duration::from_secs(10);

@@ -4,7 +4,6 @@
 //! a deadline that covers connecting; the next call goes to the next member. Nothing is retried that may have happened.
 
 mod credentials;
-pub mod endpoint;
 mod error;
 mod health;
 mod member;
@@ -22,7 +21,6 @@ use etcd_client::{Client, GetOptions, PutOptions};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::credentials::{Credentials, Loaded};
-use self::endpoint::{Endpoint, TlsFiles};
 use self::error::{Asked, Fault};
 pub use self::error::{StoreError, StoreErrorKind};
 use self::health::Health;
@@ -31,12 +29,14 @@ use self::member::Member;
 pub use self::session::SessionHandle;
 pub use self::watch::WatchHandle;
 use self::wire::Headed;
+use crate::elect::config::{Endpoint, TlsFiles};
 use crate::elect::event::Interest;
 use crate::elect::instant::Instant;
 use crate::elect::record::LeaseId;
 use crate::elect::txn::{Answer, Txn};
 use crate::elect::view::{Change, Key, PREFIX, View, prefix};
 use crate::error::{Error, Result};
+use crate::host::clock::boottime;
 
 /// What the store tells by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,7 +248,7 @@ impl Store {
                 }
             },
         };
-        self.0.health.files_refused(failed, now());
+        self.0.health.files_refused(failed, boottime());
     }
 
     fn preferred(&self) -> usize {
@@ -279,7 +279,7 @@ impl Store {
         let until = tokio::time::Instant::now() + within;
         loop {
             let left = until.saturating_duration_since(tokio::time::Instant::now());
-            match self.attempt(op, left.min(PATIENCE), &call).await {
+            match self.attempt(op, left.min(PATIENCE.min(within / 3)), &call).await {
                 Ok((_, value)) => return Ok(value),
                 Err(e) if until <= tokio::time::Instant::now() + BACKOFF => return Err(e),
                 Err(_) => tokio::time::sleep(BACKOFF).await,
@@ -349,7 +349,7 @@ impl Store {
         if let Some(link) = used.filter(|_| !answered) {
             member.retire(&link);
         }
-        health.failed(op, &error, now());
+        health.failed(op, &error, boottime());
         // Only if nobody else moved on already: N calls that fail together must not skip a member.
         let _ = preferred.compare_exchange(at, self.after(at), Ordering::Relaxed, Ordering::Relaxed);
         Err(error)
@@ -389,13 +389,6 @@ impl Store {
 const BACKOFF: Duration = Duration::from_millis(200);
 /// One attempt of several: a paused member costs this much.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-fn now() -> Instant {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    // Neither part can be negative: the clock starts at zero.
-    let nanos = |n: i64| u64::try_from(n).unwrap_or(0);
-    Instant::from_nanos(nanos(now.tv_sec) * 1_000_000_000 + nanos(now.tv_nsec))
-}
 
 /// Asks for a lease.
 fn grant(

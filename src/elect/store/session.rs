@@ -8,8 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use super::watch::backoff;
-use super::{Op, Store, StoreError, StoreEvent, grant, now};
+use super::{Op, Store, StoreEvent, grant};
+use crate::elect::instant::Instant;
 use crate::elect::record::LeaseId;
+use crate::host::clock::boottime;
 
 /// Dropping it lets the lease run out; [`close`](Self::close) gives it back.
 pub struct SessionHandle {
@@ -26,17 +28,29 @@ impl SessionHandle {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the lease back, if it can be done `within`; the process that ends waits for it.
-    ///
-    /// # Errors
-    /// When no member answered in time: the lease runs out by itself.
-    pub async fn close(self, within: Duration) -> Result<(), StoreError> {
+    /// Gives back a predecessor's lease, in the background: its place in the queue ends with it. If no member answers
+    /// it runs out by itself.
+    pub fn revoke(&self, lease: LeaseId) {
+        give_back(&self.store, lease);
+    }
+
+    /// Gives the lease back. The process that ends waits for it, at most a second; then the lease runs out by itself.
+    pub async fn close(&self) {
         self.task.abort();
-        match self.lease() {
-            Some(lease) => self.store.revoke(lease, within).await,
-            None => Ok(()),
+        if let Some(lease) = self.lease() {
+            let _ = self.store.revoke(lease, LAST).await;
         }
     }
+}
+
+/// How long a process that ends waits for [`SessionHandle::close`].
+const LAST: Duration = Duration::from_secs(1);
+/// How long a lease nobody uses is tried to be revoked; nobody waits for it.
+const LEFTOVER: Duration = Duration::from_secs(15);
+
+fn give_back(store: &Store, lease: LeaseId) {
+    let store = store.clone();
+    tokio::spawn(async move { store.revoke(lease, LEFTOVER).await });
 }
 
 impl Drop for SessionHandle {
@@ -59,7 +73,7 @@ async fn hold(store: Store, ttl: Duration, held: Held, tell: UnboundedSender<Sto
     };
     let mut failures = 0;
     loop {
-        let asked = now();
+        let asked = boottime();
         let Ok((_, granted)) = store.attempt(Op::Grant, ttl / 5, grant(ttl)).await else {
             backoff(failures).await;
             failures += 1;
@@ -77,8 +91,7 @@ async fn hold(store: Store, ttl: Duration, held: Held, tell: UnboundedSender<Sto
         }
         if end == End::Silence {
             // It may live on: a new leader of etcd gives every lease its full time again.
-            let store = store.clone();
-            tokio::spawn(async move { store.revoke(LeaseId(granted.id()), ttl).await });
+            give_back(&store, LeaseId(granted.id()));
         }
     }
 }
@@ -92,7 +105,7 @@ enum End {
 }
 
 /// Keeps the lease alive until it is lost.
-async fn keep(store: &Store, id: i64, ttl: Duration, granted: crate::elect::instant::Instant) -> End {
+async fn keep(store: &Store, id: i64, ttl: Duration, granted: Instant) -> End {
     let mut epoch = store.0.epoch.subscribe();
     let mut renewed = granted;
     let mut failures = 0;
@@ -104,7 +117,7 @@ async fn keep(store: &Store, id: i64, ttl: Duration, granted: crate::elect::inst
         } else {
             backoff(failures - 1).await;
         }
-        let asked = now();
+        let asked = boottime();
         if asked.since(renewed) >= ttl {
             return End::Silence;
         }
