@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use crate::awaited;
 
 /// Runs until it is dropped.
-pub struct Etcd {
+pub(crate) struct Etcd {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
     dir: PathBuf,
 }
 
 impl Etcd {
     /// Starts one that keeps its data in `dir`; each command line goes through `wrap` (a network namespace's).
-    pub fn start(dir: &Path, tls: bool, wrap: impl Fn(&str) -> Command) -> Self {
+    pub(crate) fn start(dir: &Path, tls: bool, wrap: impl Fn(&str) -> Command) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let [client, peer] = [free_port(), free_port()];
         let url = format!("{}://127.0.0.1:{client}", if tls { "https" } else { "http" });
@@ -52,7 +52,7 @@ impl Etcd {
     }
 
     /// Copies of CA, certificate and key, to where a configuration has them.
-    pub fn give(&self, ca: &Path, cert: &Path, key: &Path) {
+    pub(crate) fn give(&self, ca: &Path, cert: &Path, key: &Path) {
         for (name, to) in [("ca.crt", ca), ("one.crt", cert), ("one.key", key)] {
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             std::fs::copy(self.dir.join(name), to).unwrap();
@@ -67,7 +67,7 @@ impl Drop for Etcd {
     }
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -10,31 +10,31 @@ use hamaster::elect::config::{Config, load};
 use crate::awaited;
 use crate::etcd::Etcd;
 
-pub const HAMASTER: &str = env!("CARGO_BIN_EXE_hamaster");
+pub(crate) const HAMASTER: &str = env!("CARGO_BIN_EXE_hamaster");
 /// Where a recipe's paths begin. On a host of ours they are below its directory.
 const TOPS: [&str; 4] = ["/etc/", "/run/", "/usr/local/", "/var/lib/"];
 
-pub struct Host {
-    pub root: PathBuf,
+pub(crate) struct Host {
+    pub(crate) root: PathBuf,
     arguments: Vec<String>,
     wrap: Box<dyn Fn(&str) -> Command>,
     daemon: Option<Child>,
 }
 
 /// A file of `examples/elect`.
-pub fn example(path: &str) -> String {
+pub(crate) fn example(path: &str) -> String {
     fs::read_to_string(Path::new("examples/elect").join(path)).unwrap()
 }
 
 impl Host {
     /// A host below `root` that starts the daemon with `arguments`; each command line goes through `wrap`.
-    pub fn new(root: &Path, arguments: Vec<String>, wrap: impl Fn(&str) -> Command + 'static) -> Self {
+    pub(crate) fn new(root: &Path, arguments: Vec<String>, wrap: impl Fn(&str) -> Command + 'static) -> Self {
         fs::create_dir_all(root).unwrap();
         Self { root: root.to_owned(), arguments, wrap: Box::new(wrap), daemon: None }
     }
 
     /// A host that follows `<recipe>/elect.yaml`, with the etcd that is here and a short lease.
-    pub fn of_recipe(recipe: &str, root: &Path, etcd: &Etcd, wrap: impl Fn(&str) -> Command + 'static) -> Self {
+    pub(crate) fn of_recipe(recipe: &str, root: &Path, etcd: &Etcd, wrap: impl Fn(&str) -> Command + 'static) -> Self {
         let path = format!("{recipe}/elect.yaml");
         let text = example(&path);
         load(&path, &text).unwrap_or_else(|e| panic!("as it stands: {e:?}"));
@@ -57,7 +57,7 @@ impl Host {
     }
 
     /// Writes a file to where a recipe has it.
-    pub fn install(&self, path: &str, content: &str, mode: u32) -> PathBuf {
+    pub(crate) fn install(&self, path: &str, content: &str, mode: u32) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, below(content, &self.root)).unwrap();
@@ -66,11 +66,11 @@ impl Host {
     }
 
     /// Where a path of a recipe is here.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = fs::File::options().append(true).create(true).open(self.root.join("log")).unwrap();
         let mut command = (self.wrap)(HAMASTER);
         command.arg("elect").args(&self.arguments).stdout(log.try_clone().unwrap()).stderr(log);
@@ -78,7 +78,7 @@ impl Host {
     }
 
     /// Sends the daemon `signal` and waits for its end.
-    pub fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
+    pub(crate) fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut daemon = self.daemon.take().expect("it runs");
         let pid = rustix::process::Pid::from_child(&daemon);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -86,18 +86,18 @@ impl Host {
     }
 
     /// What `ExecStopPost=` of hamaster-elect.service runs after the daemon's end, whatever it was.
-    pub fn fence(&self) {
+    pub(crate) fn fence(&self) {
         let output = (self.wrap)(HAMASTER).args(["elect", "fence"]).args(&self.arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
 
     /// What it said so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.root.join("log")).unwrap_or_default()
     }
 
     /// The state in the status file of `group`.
-    pub fn state(&self, group: &str) -> Option<String> {
+    pub(crate) fn state(&self, group: &str) -> Option<String> {
         let file = self.path(&format!("/run/hamaster/elect/{group}.json"));
         let status: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
         Some(status["state"].as_str()?.to_owned())
@@ -126,7 +126,7 @@ impl Drop for Host {
 }
 
 /// The text with every path of a recipe below `root`.
-pub fn below(text: &str, root: &Path) -> String {
+pub(crate) fn below(text: &str, root: &Path) -> String {
     let mut text = text.to_owned();
     for top in TOPS {
         for before in [" ", "[", "=", "\""] {

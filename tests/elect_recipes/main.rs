@@ -23,7 +23,7 @@ use network::Network;
 const LIVENESS: Duration = Duration::from_secs(90);
 
 /// Asks until there is an answer.
-pub fn awaited<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn awaited<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         match ask() {

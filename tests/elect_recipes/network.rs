@@ -3,14 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-pub struct Network {
+pub(crate) struct Network {
     holder: Child,
     enter: Vec<String>,
 }
 
 impl Network {
     /// With loopback and a device of each name, all up. As root, or where users may have namespaces.
-    pub fn new(devices: &[&str]) -> Self {
+    pub(crate) fn new(devices: &[&str]) -> Self {
         let root = rustix::process::geteuid().is_root();
         let mut script = "ip link set lo up".to_owned();
         for device in devices {
@@ -33,7 +33,7 @@ impl Network {
     }
 
     /// What makes a command line run in it.
-    pub fn wrap(&self) -> impl Fn(&str) -> Command + 'static {
+    pub(crate) fn wrap(&self) -> impl Fn(&str) -> Command + 'static {
         let enter = self.enter.clone();
         move |program| {
             let mut command = Command::new("nsenter");
@@ -43,7 +43,7 @@ impl Network {
     }
 
     /// What `ip addr show` says of a device.
-    pub fn addresses(&self, device: &str) -> String {
+    pub(crate) fn addresses(&self, device: &str) -> String {
         let output = self.wrap()("ip").args(["-o", "addr", "show", "dev", device]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
