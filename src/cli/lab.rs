@@ -1,6 +1,5 @@
 //! `hamaster lab`: a master on loopback under a supervisor of plain processes.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,16 +45,6 @@ pub enum LabCommand {
         /// The lab
         dir: PathBuf,
     },
-    /// A supervised process before it becomes its program
-    #[command(hide = true)]
-    Exec {
-        /// Process id of the supervisor
-        #[arg(long)]
-        parent: u32,
-        /// The program and its arguments
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
 }
 
 /// Runs one of them.
@@ -81,7 +70,6 @@ pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
             }
         }
         LabCommand::Supervise { dir } => lab::supervise(dir, &program()?)?,
-        LabCommand::Exec { parent, argv } => match lab::exec_bound(*parent, argv)? {},
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,5 +14,4 @@ pub use down::{Down, down};
 pub use status::{Status, status};
 pub use up::{Lab, up};
 
-pub use crate::host::supervisor::programs::exec_bound;
 pub use crate::host::supervisor::run as supervise;

@@ -58,7 +58,7 @@ pub fn run(dir: &Path, program: &Path) -> Result<()> {
         units: Units::boot(&home, now),
         pods: StaticPods::new(&home),
         launcher: Launcher {
-            shim: vec![program.into(), OsString::from("lab"), OsString::from("exec")],
+            shim: vec![program.into(), OsString::from("run-bound")],
             path: variable("PATH"),
             home: variable("HOME"),
         },
