@@ -69,7 +69,7 @@ pub struct At {
 /// Which master.
 #[derive(Debug, Args)]
 pub struct Victim {
-    /// m1, m2, …
+    /// Its name: m1 is the first
     #[arg(value_name = "MASTER")]
     master: String,
     #[command(flatten)]
