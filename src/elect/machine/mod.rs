@@ -182,6 +182,16 @@ impl Machine {
         self.cluster_id = id;
     }
 
+    /// Leads, or has asked to.
+    pub fn is_reaching(&self) -> bool {
+        matches!(&self.state, State::Leading { .. } | State::Queued { acquiring: Some(_), .. })
+    }
+
+    /// As last told by [`Event::Bias`].
+    pub fn bias(&self) -> i8 {
+        self.bias
+    }
+
     /// Whether the payload may run and nothing is overdue: a daemon for which this is false is to be killed.
     pub fn is_sound(&self, now: Instant) -> bool {
         !matches!(&self.state, State::Leading { held, .. } if now >= held.deadline)
