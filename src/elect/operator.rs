@@ -111,9 +111,7 @@ impl<'c> Operator<'c> {
             let patience = leader.1.max(group.timing.bound()) + MARGIN;
             let follow = self.follow(&mut events, &leader.0, view.leader.map_or(0, |l| l.create), to, tell);
             match tokio::time::timeout(patience, follow).await {
-                Ok(Some((to, token))) => {
-                    Ok(Some(Handover { from: leader.0, to, token, took: watch.elapsed() }))
-                }
+                Ok(Some((to, token))) => Ok(Some(Handover { from: leader.0, to, token, took: watch.elapsed() })),
                 _ => {
                     let heir = to.unwrap_or("another candidate");
                     let failed = Error::apply(format!("{heir} does not lead {name} after {}", show_duration(patience)));

@@ -10,7 +10,7 @@ use crate::error::{Error, Problem, Result};
 /// podmaster's flags. Ours, those that are new, follow the names Kubernetes gives them elsewhere.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "As podmaster, in place of --config")]
-pub struct Flags {
+pub(super) struct Flags {
     /// Members of etcd, separated by commas
     #[arg(long, value_name = "URLS", conflicts_with = "config")]
     etcd_servers: Option<String>,

@@ -500,7 +500,10 @@ impl Signals {
 }
 
 /// A sender of store events that says whose they are.
-fn forward(outbox: &UnboundedSender<Message>, wrap: impl Fn(StoreEvent) -> Message + 'static) -> UnboundedSender<StoreEvent> {
+fn forward(
+    outbox: &UnboundedSender<Message>,
+    wrap: impl Fn(StoreEvent) -> Message + 'static,
+) -> UnboundedSender<StoreEvent> {
     let (tell, mut told) = unbounded_channel();
     let outbox = outbox.clone();
     spawn_local(async move {
