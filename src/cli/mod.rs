@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod change;
+pub mod elect;
 pub mod lab;
 pub mod report;
 mod resolve;
@@ -66,6 +67,8 @@ enum Command {
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
+    /// Exactly one: hold a payload as long as this node leads
+    Elect(elect::ElectArgs),
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -183,6 +186,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Render(args) => report::render(&args, ui).map(done),
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
+        Command::Elect(args) => elect::run(&args),
         Command::Lab(command) => lab::run(&command, ui),
         Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {

@@ -1,20 +1,18 @@
 //! A timer on the boot-time clock: it rings on time after the host was suspended, which tokio's timers do not.
 #![allow(clippy::disallowed_methods)] // floor 3: clocks
 
-use std::os::fd::OwnedFd;
-
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::elect::instant::Instant;
 use crate::error::{Error, Result};
 
 /// One alarm; setting it anew replaces the time.
 pub struct Alarm {
-    fd: AsyncFd<OwnedFd>,
+    /// tokio's one safe way to wait for a descriptor of any kind; the kernel makes no difference.
+    timer: Receiver,
 }
 
 impl Alarm {
@@ -26,7 +24,8 @@ impl Alarm {
         let failed = |e: &dyn std::fmt::Display| Error::apply("cannot make a timer on the boot-time clock").cause(e);
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags).map_err(|e| failed(&e))?;
-        Ok(Self { fd: AsyncFd::with_interest(fd, Interest::READABLE).map_err(|e| failed(&e))? })
+        let timer = Receiver::from_file_unchecked(fd.into()).map_err(|e| failed(&e))?;
+        Ok(Self { timer })
     }
 
     /// Rings at `when`, at once if that has passed; `None`: not at all.
@@ -38,20 +37,16 @@ impl Alarm {
         };
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         // It fails for a time that is none, and these all are.
-        let _ = timerfd_settime(
-            self.fd.get_ref(),
-            TimerfdTimerFlags::ABSTIME,
-            &Itimerspec { it_interval: never, it_value: at },
-        );
+        let _ =
+            timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: never, it_value: at });
     }
 
     /// Waits until it rings.
     pub async fn rings(&self) {
-        loop {
-            let Ok(mut ready) = self.fd.readable().await else { return };
-            let mut count = [0; 8];
-            let read = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut count)?));
-            if let Ok(Ok(_)) = read {
+        let mut count = [0; 8];
+        // Another task may have taken the ring, or the alarm was set anew: then it is waited for again.
+        while self.timer.readable().await.is_ok() {
+            if self.timer.try_read(&mut count).is_ok() {
                 return;
             }
         }

@@ -14,19 +14,19 @@ use hamaster::elect::view::{Change, Key, View};
 
 const OWN: LeaseId = LeaseId(1);
 
-pub fn timing() -> Timing {
+pub(crate) fn timing() -> Timing {
     Timing::new(Wanted::new(Duration::from_secs(10), Duration::from_millis(4500))).unwrap()
 }
 
-pub fn at(millis: u64) -> Instant {
+pub(crate) fn at(millis: u64) -> Instant {
     Instant::from_nanos((1_000_000 + millis) * 1_000_000)
 }
 
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub fn identity(id: &str) -> Identity {
+pub(crate) fn identity(id: &str) -> Identity {
     Identity {
         id: id.into(),
         machine_id: format!("machine-{id}"),
@@ -35,24 +35,24 @@ pub fn identity(id: &str) -> Identity {
     }
 }
 
-pub fn candidate(id: &str) -> Candidate {
+pub(crate) fn candidate(id: &str) -> Candidate {
     Candidate { who: Identity { nonce: "other".into(), ..identity(id) }, priority: 0, bias: 0 }
 }
 
-pub struct Script {
-    pub now: Instant,
-    pub machine: Machine,
-    pub store: Store,
-    pub effects: Vec<Effect>,
-    pub payload_hangs: bool,
+pub(crate) struct Script {
+    pub(crate) now: Instant,
+    pub(crate) machine: Machine,
+    pub(crate) store: Store,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) payload_hangs: bool,
 }
 
 impl Script {
-    pub fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str) -> Self {
         Self::with(id, None)
     }
 
-    pub fn adopting(id: &str, stored: Stored) -> Self {
+    pub(crate) fn adopting(id: &str, stored: Stored) -> Self {
         Self::with(id, Some(stored))
     }
 
@@ -70,30 +70,30 @@ impl Script {
         Self { now: at(0), machine, store: Store::new(), effects: vec![], payload_hangs: false }
     }
 
-    pub fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         self.step(Event::Tick);
         self.step(Event::Lease(Some(OWN)));
         self.step(Event::Fitness(Ok(())));
         self.settle();
     }
 
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.machine.status()
     }
 
-    pub fn exit(&self) -> Option<Exit> {
+    pub(crate) fn exit(&self) -> Option<Exit> {
         self.effects.iter().find_map(|e| match e {
             Effect::Exit(exit) => Some(*exit),
             _ => None,
         })
     }
 
-    pub fn last_renewal(&self) -> Instant {
+    pub(crate) fn last_renewal(&self) -> Instant {
         Instant::from_nanos(self.status().renewed_at_ns.unwrap())
     }
 
     /// One event and what follows from it without time passing.
-    pub fn step(&mut self, event: Event) {
+    pub(crate) fn step(&mut self, event: Event) {
         let mut todo = vec![event];
         while !todo.is_empty() {
             let effects = self.machine.step(self.now, todo.remove(0));
@@ -115,22 +115,22 @@ impl Script {
     }
 
     /// Tells of everything in the store that changed since it was told last.
-    pub fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         let changes = std::mem::take(&mut self.store.untold);
         changes.into_iter().for_each(|change| self.step(Event::Changed(change)));
     }
 
-    pub fn deliver_only(&mut self, keys: &[Key]) {
+    pub(crate) fn deliver_only(&mut self, keys: &[Key]) {
         self.store.untold.retain(|change| keys.contains(&change.key));
         self.deliver();
     }
 
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.step(Event::Tick);
     }
 
     /// Lets time pass, tick by tick, up to `then`. What others write meanwhile is not told.
-    pub fn until(&mut self, then: Instant) {
+    pub(crate) fn until(&mut self, then: Instant) {
         while let Some(wake) = self.machine.wake().filter(|wake| *wake <= then) {
             self.now = wake;
             self.step(Event::Tick);
@@ -141,14 +141,14 @@ impl Script {
 }
 
 /// A store without a network. Writes of the script count as untold, those of the machine do not.
-pub struct Store {
+pub(crate) struct Store {
     keys: BTreeMap<Key, (Vec<u8>, i64, i64)>,
     revision: i64,
     untold: Vec<Change>,
     /// Answers nothing, does nothing.
-    pub silent: bool,
+    pub(crate) silent: bool,
     /// Does so many transactions without answering.
-    pub swallow: u32,
+    pub(crate) swallow: u32,
 }
 
 impl Store {
@@ -156,15 +156,15 @@ impl Store {
         Self { keys: BTreeMap::new(), revision: 40, untold: vec![], silent: false, swallow: 0 }
     }
 
-    pub fn own(&self) -> LeaseId {
+    pub(crate) fn own(&self) -> LeaseId {
         OWN
     }
 
-    pub fn lead(&mut self, id: &str, revision: i64) {
+    pub(crate) fn lead(&mut self, id: &str, revision: i64) {
         self.lead_with_bound(id, revision, timing().bound());
     }
 
-    pub fn lead_with_bound(&mut self, id: &str, revision: i64, bound: Duration) {
+    pub(crate) fn lead_with_bound(&mut self, id: &str, revision: i64, bound: Duration) {
         self.revision = revision - 1;
         let leader =
             Leader { protocol: PROTOCOL, who: candidate(id).who, term: 1, beat: 0, lease: timing().lease(), bound };
@@ -187,46 +187,46 @@ impl Store {
         }
     }
 
-    pub fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         let mut leader = self.leader().unwrap();
         leader.beat += 1;
         self.put(Key::Leader, &serde_json::to_vec(&leader).unwrap());
     }
 
-    pub fn released(&mut self) {
+    pub(crate) fn released(&mut self) {
         self.put(Key::Term, &serde_json::to_vec(&self.blank(TermState::Released)).unwrap());
     }
 
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.delete(Key::Leader);
         self.released();
     }
 
-    pub fn release_to(&mut self, heir: &str) {
+    pub(crate) fn release_to(&mut self, heir: &str) {
         self.delete(Key::Leader);
         let term = Term { heir: Some(heir.into()), ..self.blank(TermState::Released) };
         self.put(Key::Term, &serde_json::to_vec(&term).unwrap());
     }
 
-    pub fn leader(&self) -> Option<Leader> {
+    pub(crate) fn leader(&self) -> Option<Leader> {
         self.keys.get(&Key::Leader).map(|(bytes, ..)| serde_json::from_slice(bytes).unwrap())
     }
 
-    pub fn term(&self) -> Term {
+    pub(crate) fn term(&self) -> Term {
         serde_json::from_slice(&self.keys[&Key::Term].0).unwrap()
     }
 
-    pub fn put_candidate(&mut self, lease: i64, candidate: &Candidate) {
+    pub(crate) fn put_candidate(&mut self, lease: i64, candidate: &Candidate) {
         self.put(Key::Candidate(LeaseId(lease)), &serde_json::to_vec(candidate).unwrap());
     }
 
-    pub fn put(&mut self, key: Key, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, key: Key, bytes: &[u8]) {
         self.revision += 1;
         let change = self.write(key, Some(bytes.to_vec()));
         self.untold.push(change);
     }
 
-    pub fn delete(&mut self, key: Key) {
+    pub(crate) fn delete(&mut self, key: Key) {
         self.revision += 1;
         let change = self.write(key, None);
         self.untold.push(change);
@@ -247,7 +247,7 @@ impl Store {
         }
     }
 
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let changes: Vec<Change> = self
             .keys
             .iter()

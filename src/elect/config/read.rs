@@ -67,7 +67,7 @@ fn top(s: &mut S<'_, '_, '_>) -> Draft {
 
 fn etcd(s: &mut S<'_, '_, '_>) -> Etcd {
     let mut seen = vec![];
-    let given = s.has("endpoints");
+    let given = has_items(s, "endpoints");
     let endpoints = s.list("endpoints", |report, path, node| {
         let parse = |text: &str| unique(&mut seen, checks::endpoint(text)?, "the endpoint");
         scalar(report, path.to_owned(), node, parse)
@@ -131,7 +131,7 @@ fn check(s: &mut S<'_, '_, '_>, node: &Node) -> Option<Check> {
 }
 
 fn groups(s: &mut S<'_, '_, '_>) -> Vec<DraftGroup> {
-    if !s.has("groups") {
+    if !has_items(s, "groups") {
         s.report().across(&["groups"], || {
             Mistake::new("`groups` is missing: there is nothing to elect").hint("write `groups:` and `- name: …`")
         });
@@ -187,6 +187,11 @@ fn group(s: &mut S<'_, '_, '_>, node: &Node) -> DraftGroup {
         spread: names(s, "spread"),
         together: names(s, "together"),
     }
+}
+
+/// Whether there is more than an empty list; what is no list at all is spoken of elsewhere.
+fn has_items(s: &mut S<'_, '_, '_>, key: &'static str) -> bool {
+    s.has(key) && !matches!(s.find(key).map(|n| &n.value), Some(Value::List(items)) if items.is_empty())
 }
 
 /// `confirm: cri`, or `confirm: {exec: [..]}`.

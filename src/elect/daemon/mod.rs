@@ -3,16 +3,16 @@
 //! One thread runs all of it but the payloads, which may hang on a dead filesystem and have one each. The loop pings
 //! the watchdog itself: whatever stops the loop stops the pings.
 
-mod journal;
-mod listen;
-mod notify;
+mod ended;
+pub mod journal;
+pub mod listen;
+pub mod notify;
 mod seat;
+mod signals;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 
@@ -22,16 +22,18 @@ use super::config::Config;
 use super::event::{Event, Exit, RequestId, Unfit};
 use super::health::Health;
 use super::instant::Instant;
-use super::store::{SessionHandle, Store, StoreEvent};
+use super::store::{SessionHandle, Store, StoreErrorKind, StoreEvent};
 use super::txn::Answer;
 use crate::error::{Error, Result};
 use crate::host::alarm::Alarm;
 use crate::host::clock::{self, boottime};
-use crate::host::probe;
-use crate::host::runtime_dir::{self, RuntimeDir};
+use crate::host::runtime_dir::RuntimeDir;
+use crate::host::{identity, probe};
+pub use ended::Ended;
 use journal::Journal;
 use notify::Notify;
 use seat::Seat;
+use signals::{Asked, Signals};
 
 /// A key in the queue outlives its process by at most this.
 const QUEUE_LEASE: Duration = Duration::from_secs(15);
@@ -39,42 +41,6 @@ const QUEUE_LEASE: Duration = Duration::from_secs(15);
 const LATE: Duration = Duration::from_millis(500);
 /// Wall clock and boot-time clock may drift apart by this much between two looks; more is a step or a resumed host.
 const STEP: Duration = Duration::from_secs(2);
-
-/// How the daemon ended; see [`Ended::code`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Released, or never led.
-    Clean,
-    /// etcd was not reached in time, or could not be told that the payload is dead.
-    StoreUnreachable,
-    /// etcd refuses this identity.
-    StoreRefuses,
-    /// Another process uses this identity.
-    Duplicate,
-    /// Leadership was lost and there is no next time.
-    Lost,
-    /// The payload could not be stopped.
-    Unfenced,
-    /// With `once`: the command ended by itself, with this code.
-    Child(u8),
-    /// SIGHUP: the caller starts the same program anew, which adopts what this one led.
-    Reload,
-}
-
-impl Ended {
-    /// The exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Ended::Clean | Ended::Reload => 0,
-            Ended::Duplicate => 3,
-            Ended::StoreUnreachable => 4,
-            Ended::StoreRefuses => 5,
-            Ended::Lost => 6,
-            Ended::Unfenced => 7,
-            Ended::Child(code) => code,
-        }
-    }
-}
 
 /// What reaches the loop. The number is the seat's.
 enum Message {
@@ -85,18 +51,19 @@ enum Message {
     Health(Result<(), String>),
 }
 
-/// Runs the election of all groups of `config` until it is told to end.
+/// Runs the election of all groups of `config` until it is told to end. `reread` reads the configuration again, when
+/// SIGHUP asks for it: if it is good the daemon ends with [`Ended::Reload`].
 ///
 /// # Errors
 /// When it cannot begin: another process has its runtime directory, files of TLS are unusable. Nothing was installed.
-pub fn run(config: Config) -> Result<Ended> {
+pub fn run(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::apply("cannot start the daemon").cause(e))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let mut daemon = Daemon::new(config)?;
+        let mut daemon = Daemon::new(config, reread)?;
         let ended = daemon.serve().await;
         daemon.close(ended).await;
         Ok(ended)
@@ -108,9 +75,13 @@ struct Daemon {
     seats: Vec<Seat>,
     store: Store,
     session: SessionHandle,
-    board: Arc<Mutex<Board>>,
+    board: listen::Shared,
+    directory: RuntimeDir,
     journal: Journal,
     notify: Notify,
+    next_ping: Instant,
+    /// As `systemctl status` shows it.
+    told: String,
     inbox: UnboundedReceiver<Message>,
     outbox: UnboundedSender<Message>,
     alarm: Alarm,
@@ -122,15 +93,9 @@ struct Daemon {
     boot_id: String,
     /// Wall clock minus boot-time clock at the last look.
     offset: i128,
+    reread: Box<dyn Fn() -> Result<Config>>,
     reloading: bool,
     refused: bool,
-}
-
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-    resign: Signal,
 }
 
 /// Health, and what a machine was told of it.
@@ -142,30 +107,26 @@ struct Verdict {
 /// One round of the loop.
 enum Woken {
     Message(Message),
+    Asked(Asked),
     Tick,
-    Terminate,
-    Reload,
-    Resign,
 }
 
 impl Daemon {
-    fn new(config: Config) -> Result<Self> {
+    fn new(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Self> {
         let directory = RuntimeDir::open(&config.runtime_dir)?;
-        let boot_id = runtime_dir::boot_id()?;
+        let boot_id = identity::boot_id()?;
         let now = boottime();
-        let id = match &config.id {
-            Some(id) => id.clone(),
-            None => runtime_dir::hostname()?,
-        };
+        let id = config.id.clone().unwrap_or_else(identity::hostname);
         let who = super::record::Identity {
             id,
-            machine_id: runtime_dir::machine_id(),
+            machine_id: identity::machine_id(),
             boot_id: boot_id.clone(),
-            nonce: runtime_dir::nonce()?,
+            nonce: identity::nonce()?,
         };
         let store = Store::new(&config.endpoints, config.tls.clone())?;
         let (outbox, inbox) = unbounded_channel();
-        let board = Arc::new(Mutex::new(Board::default()));
+        let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
+        let board = Arc::new(Mutex::new(Board::new(config.groups.iter().map(|g| g.name.as_str()))));
         let session = store.session(QUEUE_LEASE, forward(&outbox, Message::Session));
         let mut seats = vec![];
         for (n, group) in config.groups.iter().enumerate() {
@@ -184,10 +145,13 @@ impl Daemon {
         Ok(Self {
             seats,
             store,
-            session,
             board,
-            journal: Journal::default(),
+            directory,
+            journal,
             notify: Notify::from_env(),
+            next_ping: now,
+            told: String::new(),
+            session,
             inbox,
             outbox,
             alarm: Alarm::new()?,
@@ -197,6 +161,7 @@ impl Daemon {
             reached: false,
             boot_id,
             offset: wall_offset(),
+            reread,
             reloading: false,
             refused: false,
             config,
@@ -208,16 +173,15 @@ impl Daemon {
             self.journal.say("", &note);
         }
         for seat in &self.seats {
-            let timing = seat.timing();
-            self.journal.say(seat.name(), &timing.consequences());
-            if let Some(warning) = timing.warning() {
-                self.journal.say(seat.name(), &format!("warning: {warning}"));
-            }
+            self.journal.say(seat.name(), &seat.timing().consequences());
         }
-        if !self.notify.has_watchdog() {
-            self.journal.say("", "no watchdog: should this process freeze while it leads, nothing ends its payload");
+        let watchdog = self.seats.iter().map(|s| s.timing().watchdog()).min().unwrap_or_default();
+        if let Some(gap) = self.notify.gap(watchdog) {
+            self.journal.say("", &gap);
         }
-        listen::serve(&self.config, &self.board, &mut self.journal);
+        for trouble in listen::serve(&self.directory, self.config.listen, Arc::clone(&self.board), boottime).await {
+            self.journal.say("", &trouble);
+        }
         self.probe();
         for n in 0..self.seats.len() {
             self.step(n, Event::Tick);
@@ -232,9 +196,12 @@ impl Daemon {
             self.look_at_clocks(due, matches!(woken, Woken::Tick));
             match woken {
                 Woken::Message(message) => self.take(message),
-                Woken::Terminate => self.all(&Event::Terminate),
-                Woken::Resign => self.all(&Event::Resign),
-                Woken::Reload => self.reloading = true,
+                Woken::Asked(Asked::Terminate) => self.all(&Event::Terminate),
+                Woken::Asked(Asked::Resign) => self.all(&Event::Resign),
+                Woken::Asked(Asked::Reload) => match (self.reread)() {
+                    Ok(_) => self.reloading = true,
+                    Err(e) => self.journal.say("", &format!("goes on with the configuration it has: {e}")),
+                },
                 Woken::Tick => {}
             }
             self.tick();
@@ -246,10 +213,7 @@ impl Daemon {
             biased;
             // What has happened goes before what is due: a renewal answered in time must not be fenced.
             Some(message) = self.inbox.recv() => Woken::Message(message),
-            _ = self.signals.term.recv() => Woken::Terminate,
-            _ = self.signals.int.recv() => Woken::Terminate,
-            _ = self.signals.resign.recv() => Woken::Resign,
-            _ = self.signals.hup.recv() => Woken::Reload,
+            asked = self.signals.next() => Woken::Asked(asked),
             () = self.alarm.rings() => Woken::Tick,
         }
     }
@@ -258,8 +222,8 @@ impl Daemon {
     fn due(&self) -> Instant {
         let far = boottime() + Duration::from_secs(60);
         let mut due = self.seats.iter().filter_map(Seat::wake).fold(far, Instant::min);
-        if let Some(ping) = self.notify.due() {
-            due = due.min(ping);
+        if self.notify.every().is_some() {
+            due = due.min(self.next_ping);
         }
         match self.config.store_timeout {
             Some(timeout) if !self.reached => due.min(self.began + timeout),
@@ -308,8 +272,8 @@ impl Daemon {
     fn tell_of(&mut self, event: StoreEvent) {
         match event {
             StoreEvent::Trouble(error) => {
-                self.refused |= error.is_refusal();
-                self.journal.trouble(&error.to_string());
+                self.refused = matches!(error.kind, StoreErrorKind::Auth | StoreErrorKind::Tls);
+                self.journal.trouble(boottime(), "", &format!("{error}; hint: {}", error.hint));
             }
             StoreEvent::Back => self.journal.say("", "etcd answers again"),
             _ => {}
@@ -328,12 +292,16 @@ impl Daemon {
                 self.seats[n].usable = result;
                 self.fitness(n);
             }
-            PayloadEvent::Synced => self.journal.say(self.seats[n].name(), "manifest written anew"),
+            PayloadEvent::Synced => {
+                self.lock().metrics.synced(self.seats[n].name());
+                self.lock().metrics.source_invalid(self.seats[n].name(), false);
+                self.journal.say(self.seats[n].name(), "the payload's file was written anew");
+            }
             PayloadEvent::SourceInvalid(why) => {
-                self.journal.say(self.seats[n].name(), &format!("keeps the old manifest: {why}"));
+                self.lock().metrics.source_invalid(self.seats[n].name(), true);
+                self.journal.say(self.seats[n].name(), &format!("keeps the old content: {why}"));
             }
         }
-        self.lock().payload(self.seats[n].name());
     }
 
     fn fitness(&mut self, n: usize) {
@@ -370,10 +338,33 @@ impl Daemon {
             }
         }
         let sound = self.seats.iter().all(|seat| seat.machine.is_sound(now));
-        self.notify.beat(now, sound, || summary(&self.seats));
-        let mut board = self.lock();
-        board.sound = sound;
-        board.store(&self.store);
+        // Whoever is overdue is to be killed: no more pings.
+        if sound && let Some(every) = self.notify.every().filter(|_| now >= self.next_ping) {
+            self.notify.ping();
+            self.next_ping = now + every;
+        }
+        self.announce();
+    }
+
+    /// Tells the service manager and those who ask what it does.
+    fn announce(&mut self) {
+        let told = self.seats.iter().map(|s| format!("{}: {}", s.name(), s.state())).collect::<Vec<_>>().join(", ");
+        if told == self.told {
+            return;
+        }
+        let clean = self.seats.iter().all(|s| s.state() != "cleaning");
+        if clean && self.lock().ready.is_err() {
+            self.notify.ready();
+            self.lock().ready = Ok(());
+        }
+        self.notify.status(&told);
+        let unfenced = self.seats.iter().find(|s| s.is_unfenced()).map(|s| format!("{} cannot be stopped", s.name()));
+        self.lock().sound = unfenced.map_or(Ok(()), Err);
+        let requests = self.store.requests();
+        for (op, code, total) in requests {
+            self.lock().metrics.store_requests(&op.to_string(), code, total);
+        }
+        self.told = told;
     }
 
     /// A late tick, a stepped clock, another boot: what is known may be older than it seems.
@@ -389,7 +380,7 @@ impl Daemon {
         } else {
             return;
         };
-        if runtime_dir::boot_id().is_ok_and(|id| id != self.boot_id) {
+        if identity::boot_id().is_ok_and(|id| id != self.boot_id) {
             self.journal.say("", "another boot: this process was moved from one host to another");
         }
         self.all(&Event::Anomaly(what));
@@ -427,13 +418,7 @@ impl Daemon {
         }
         let exits: Vec<Exit> = self.seats.iter().map(|s| s.exit).collect::<Option<_>>()?;
         let child = self.seats.iter().find_map(|s| s.child);
-        Some(match exits.into_iter().max_by_key(|exit| severity(*exit))? {
-            Exit::Clean => Ended::Clean,
-            Exit::Lost => child.map_or(Ended::Lost, Ended::Child),
-            Exit::Duplicate => Ended::Duplicate,
-            Exit::Unreleased => Ended::StoreUnreachable,
-            Exit::Unfenced => Ended::Unfenced,
-        })
+        exits.into_iter().max_by_key(|exit| ended::severity(*exit)).map(|exit| Ended::of(exit, child))
     }
 
     async fn close(&mut self, ended: Ended) {
@@ -443,30 +428,21 @@ impl Daemon {
         }
         self.notify.stopping();
         // The key in the queue goes with the lease; if etcd cannot be told, it goes by itself.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.session.close()).await;
-        let _ = std::mem::take(&mut self.seats);
+        self.session.close().await;
+        self.seats.clear();
         self.journal.say("", &format!("ended: {ended:?}").to_lowercase());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
+    fn lock(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Signals {
-    fn new() -> Result<Self> {
-        let on = |kind| signal(kind).map_err(|e| Error::apply("cannot watch for signals").cause(e));
-        Ok(Self {
-            term: on(SignalKind::terminate())?,
-            int: on(SignalKind::interrupt())?,
-            hup: on(SignalKind::hangup())?,
-            resign: on(SignalKind::user_defined1())?,
-        })
-    }
-}
-
 /// A sender of store events that says whose they are.
-fn forward(outbox: &UnboundedSender<Message>, wrap: impl Fn(StoreEvent) -> Message + 'static) -> UnboundedSender<StoreEvent> {
+fn forward(
+    outbox: &UnboundedSender<Message>,
+    wrap: impl Fn(StoreEvent) -> Message + 'static,
+) -> UnboundedSender<StoreEvent> {
     let (tell, mut told) = unbounded_channel();
     let outbox = outbox.clone();
     spawn_local(async move {
@@ -479,26 +455,6 @@ fn forward(outbox: &UnboundedSender<Message>, wrap: impl Fn(StoreEvent) -> Messa
     tell
 }
 
-fn severity(exit: Exit) -> u8 {
-    match exit {
-        Exit::Clean => 0,
-        Exit::Lost => 1,
-        Exit::Unreleased => 2,
-        Exit::Duplicate => 3,
-        Exit::Unfenced => 4,
-    }
-}
-
 fn wall_offset() -> i128 {
     clock::now().unix_timestamp_nanos() - i128::from(boottime().as_nanos())
-}
-
-/// For `systemctl status`.
-fn summary(seats: &[Seat]) -> String {
-    seats.iter().map(|s| format!("{}: {}", s.name(), s.state())).collect::<Vec<_>>().join(", ")
-}
-
-/// Where a group's status lies.
-pub fn status_file(config: &Config, group: &str) -> PathBuf {
-    config.runtime_dir.join(format!("{group}.json"))
 }

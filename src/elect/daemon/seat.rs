@@ -1,7 +1,6 @@
 //! One group of the daemon: its machine, its payload, its status file.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_local;
@@ -20,7 +19,7 @@ use crate::elect::store::{Store, WatchHandle};
 use crate::elect::timing::Timing;
 use crate::error::Result;
 use crate::host::clock::boottime;
-use crate::host::runtime_dir::{Lock, RuntimeDir};
+use crate::host::runtime_dir::{GroupLock, RuntimeDir};
 
 pub(super) struct Seat {
     number: usize,
@@ -30,7 +29,7 @@ pub(super) struct Seat {
     payload: Payload,
     watch: Option<WatchHandle>,
     directory: RuntimeDir,
-    _lock: Lock,
+    _lock: GroupLock,
     /// As last written.
     status: Option<Status>,
     earlier: Option<Status>,
@@ -102,6 +101,10 @@ impl Seat {
         self.status.as_ref().map_or("starting", |s| &s.state)
     }
 
+    pub(super) fn is_unfenced(&self) -> bool {
+        self.status.as_ref().is_some_and(|s| s.unfenced)
+    }
+
     /// The lease of this group's earlier life: its key in the queue would stand in the way.
     pub(super) fn earlier_lease(&self) -> Option<LeaseId> {
         LeaseId::parse(self.earlier.as_ref()?.lease.as_deref()?)
@@ -150,9 +153,12 @@ impl Seat {
             return;
         }
         if let Err(e) = self.directory.write(&status) {
-            journal.trouble(&e.to_string());
+            let file = self.directory.status_file(&self.group.name);
+            journal.trouble(boottime(), &self.group.name, &format!("cannot write {}: {e}", file.display()));
         }
-        board.lock().unwrap_or_else(PoisonError::into_inner).show(&status);
+        let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.groups.insert(self.group.name.clone(), status.clone());
+        drop(board);
         self.status = Some(status);
     }
 
@@ -200,4 +206,3 @@ impl Seat {
         }
     }
 }
-
