@@ -41,11 +41,14 @@ const ADOPTABLE: Duration = Duration::from_secs(2);
 /// When the file is wrong, or it cannot begin.
 pub fn run(args: &ElectArgs) -> Result<ExitCode> {
     let path = args.config.clone().unwrap_or_else(|| PathBuf::from("/etc/hamaster/elect.yaml"));
-    let bytes = crate::host::operator::read(&path)?;
-    let text = crate::spec::file::decode(&path.display().to_string(), &bytes)?.to_owned();
-    let config = config::load(&path.display().to_string(), &text)?;
+    let read = move || {
+        let bytes = crate::host::operator::read(&path)?;
+        let name = path.display().to_string();
+        config::load(&name, crate::spec::file::decode(&name, &bytes)?)
+    };
+    let config = read()?;
     match &args.command {
-        None => Ok(ExitCode::from(daemon::run(config)?.code())),
+        None => Ok(ExitCode::from(daemon::run(config, Box::new(read))?.code())),
         Some(ElectCommand::Fence { unless_adoptable }) => fence(&config, *unless_adoptable),
     }
 }
