@@ -1,61 +1,79 @@
-//! `hamaster lab`: a master on loopback under a supervisor of plain processes.
+//! `hamaster lab`: masters on loopback under supervisors of plain processes.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use crate::apply::{self, Master, Options};
 use crate::cli::change;
 use crate::error::{Error, Result};
+use crate::host::clock;
 use crate::host::supervisor::socket::ProcessReport;
-use crate::host::{Host, clock, facts};
-use crate::lab::{self, Lab, Status};
-use crate::preflight;
-use crate::render::Templates;
+use crate::lab::{self, Fault, MasterStatus, Status};
 use crate::ui::{Format, Tone, Ui, table};
 
 /// Subcommands of `lab`.
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
-    /// Bring a master up: real files, a real etcd, and the control plane where its programs are found
+    /// Bring masters up: real files, a real etcd, and the control plane where its programs are found
     Up {
-        /// Where everything is kept [default: ~/.local/state/hamaster/lab]
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
+        /// How many [default: as many as there are, at first 1]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(lab::MOST_MASTERS)))]
+        masters: Option<u8>,
+        /// Which
+        #[command(flatten)]
+        at: At,
     },
     /// What runs, how it fares, and commands to try
-    Status {
-        /// The lab
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
+    Status(At),
     /// Stop everything
     Down {
-        /// The lab
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
         /// Remove its directory too
         #[arg(long)]
         purge: bool,
+        /// Which
+        #[command(flatten)]
+        at: At,
     },
+    /// Cut a master's power: all its processes are gone at once
+    Kill(Victim),
+    /// Start a master that was killed
+    Start(Victim),
+    /// Stop all processes of a master where they are (SIGSTOP)
+    Pause(Victim),
+    /// Let a paused master go on
+    Resume(Victim),
+    /// Cut a master off from all others: what goes between them is swallowed, both ways
+    Partition(Victim),
+    /// End a partition
+    Heal(Victim),
     /// The supervisor itself, started by `up`
     #[command(hide = true)]
     Supervise {
         /// The lab
         dir: PathBuf,
+        /// The master
+        #[arg(default_value = "m1")]
+        master: String,
     },
-    /// A supervised process before it becomes its program
-    #[command(hide = true)]
-    Exec {
-        /// Process id of the supervisor
-        #[arg(long)]
-        parent: u32,
-        /// The program and its arguments
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
+}
+
+/// Which lab.
+#[derive(Debug, Args)]
+pub struct At {
+    /// Where everything is kept [default: ~/.local/state/hamaster/lab]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Which master.
+#[derive(Debug, Args)]
+pub struct Victim {
+    /// Its name: m1 is the first
+    #[arg(value_name = "MASTER")]
+    master: String,
+    #[command(flatten)]
+    at: At,
 }
 
 /// Runs one of them.
@@ -64,31 +82,37 @@ pub enum LabCommand {
 /// What failed in the lab.
 pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
     match command {
-        LabCommand::Up { dir } => up(&directory(dir.as_ref())?, ui)?,
-        LabCommand::Status { dir } => {
-            let status = lab::status(&directory(dir.as_ref())?)?;
+        LabCommand::Up { masters, at } => up(&at.directory()?, *masters, ui)?,
+        LabCommand::Status(at) => {
+            let status = lab::status(&at.directory()?)?;
             show(ui, &status);
-            if !status.etcd_healthy {
+            if !status.is_healthy() {
                 return Ok(ExitCode::from(crate::error::Kind::Conflict.exit_code()));
             }
         }
-        LabCommand::Down { dir, purge } => {
-            let down = lab::down(&directory(dir.as_ref())?, *purge)?;
+        LabCommand::Down { at, purge } => {
+            let down = lab::down(&at.directory()?, *purge)?;
             if ui.format == Format::Json {
                 ui.json("lab-down", &serde_json::json!({ "stopped": down.stopped, "purged": down.purged }));
             } else {
                 ui.out(if down.stopped { "the lab is down\n" } else { "no lab was running\n" });
             }
         }
-        LabCommand::Supervise { dir } => lab::supervise(dir, &program()?)?,
-        LabCommand::Exec { parent, argv } => match lab::exec_bound(*parent, argv)? {},
+        LabCommand::Kill(victim) => inflict(victim, Fault::Kill, "down", ui)?,
+        LabCommand::Start(victim) => inflict(victim, Fault::Start, "up", ui)?,
+        LabCommand::Pause(victim) => inflict(victim, Fault::Pause, "paused", ui)?,
+        LabCommand::Resume(victim) => inflict(victim, Fault::Resume, "running", ui)?,
+        LabCommand::Partition(victim) => inflict(victim, Fault::Partition, "cut off", ui)?,
+        LabCommand::Heal(victim) => inflict(victim, Fault::Heal, "connected", ui)?,
+        LabCommand::Supervise { dir, master } => lab::supervise(dir, master, &program()?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(dir: &std::path::Path, ui: &Ui) -> Result<()> {
+fn up(dir: &std::path::Path, masters: Option<u8>, ui: &Ui) -> Result<()> {
     clock::watch_interrupts()?;
-    let (outcome, status) = lab::up(dir, &program()?, |lab| change::go(ui, |sink| drive(lab, sink)))?;
+    let drive = |lab: &lab::Lab| change::go(ui, |sink| lab::drive(lab, sink));
+    let (outcome, status) = lab::up(dir, masters, &program()?, drive)?;
     if ui.format == Format::Json {
         ui.json("lab", &status);
         return Ok(());
@@ -104,47 +128,24 @@ fn up(dir: &std::path::Path, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// The same road as `init`: preview, apply, prove.
-fn drive(lab: &Lab, sink: apply::event::Sink<'_>) -> Result<apply::Outcome> {
-    let facts = facts::gather(std::path::Path::new("/"), &lab.spec, &lab.this.layout);
-    let master = Master {
-        tools: preflight::tools(&facts, &lab.spec),
-        spec: lab.spec.clone(),
-        this: lab.this.clone(),
-        templates: Templates::embedded()?,
-        adapt: Box::new(lab::adapt),
-    };
-    let mut host = Host::new("/", Box::new(lab.units.clone()))?;
-    let observed = master.observe(&host)?;
-    let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
-    preflight::refuse(&findings, &[])?;
-    let options = Options { only: lab::PHASES.to_vec(), adopt: false };
-    let seen = apply::preview(&host, &master, &options)?;
-    apply::init(&mut host, &master, &options, seen, sink)
+fn inflict(victim: &Victim, fault: Fault, state: &str, ui: &Ui) -> Result<()> {
+    let name = &victim.master;
+    let changed = lab::inflict(&victim.at.directory()?, name, fault, &program()?)?;
+    if ui.format == Format::Json {
+        ui.json("lab-fault", &serde_json::json!({ "master": name, "state": state, "changed": changed }));
+    } else {
+        ui.out(&format!("{name} is {state}{}\n", if changed { "" } else { " already" }));
+    }
+    Ok(())
 }
 
 fn show(ui: &Ui, status: &Status) {
     if ui.format == Format::Json {
         return ui.json("lab", status);
     }
-    let health = match &status.etcd_problem {
-        None => ui.paint(Tone::Good, "healthy"),
-        Some(why) => format!("{} {why}", ui.paint(Tone::Bad, "not healthy:")),
-    };
-    let mut text = format!("lab   {}\nm1    {}\netcd  {health}\n", status.dir.display(), status.address);
-    match &status.supervisor {
-        None => text.push_str("the supervisor does not run: hamaster lab up\n"),
-        Some(report) => {
-            let pods = report.pods.iter().flat_map(|pod| {
-                let problem = pod
-                    .problem
-                    .iter()
-                    .map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), String::new(), why.clone()]);
-                problem.chain(pod.containers.iter().map(|c| row(&pod.name, c))).collect::<Vec<_>>()
-            });
-            let rows = report.units.iter().map(|u| row(&u.name, u)).chain(pods);
-            text.push_str(&format!("\n{}", table::render(&["PROCESS", "STATE", "PID", "RESTARTS", ""], rows)));
-        }
+    let mut text = format!("lab   {}\n", status.dir.display());
+    for master in &status.masters {
+        text.push_str(&show_master(ui, master));
     }
     text.push_str("\ntry:\n");
     for command in &status.commands {
@@ -153,10 +154,32 @@ fn show(ui: &Ui, status: &Status) {
     ui.out(&text);
 }
 
+fn show_master(ui: &Ui, master: &MasterStatus) -> String {
+    let health = match &master.etcd_problem {
+        None => ui.paint(Tone::Good, "healthy"),
+        Some(why) => format!("{} {why}", ui.paint(Tone::Bad, "not healthy:")),
+    };
+    let cut = if master.partitioned { ui.paint(Tone::Warn, "  cut off") } else { String::new() };
+    let mut text = format!("{:<6}{}{cut}\netcd  {health}\n", master.name, master.address);
+    let Some(report) = &master.supervisor else {
+        return text + &format!("{} does not run: hamaster lab start {0}, or hamaster lab up\n", master.name);
+    };
+    let pods = report.pods.iter().flat_map(|pod| {
+        let problem = pod
+            .problem
+            .iter()
+            .map(|why| vec![pod.name.clone(), "cannot run".into(), String::new(), String::new(), why.clone()]);
+        problem.chain(pod.containers.iter().map(|c| row(&pod.name, c))).collect::<Vec<_>>()
+    });
+    let rows = report.units.iter().map(|u| row(&u.name, u)).chain(pods);
+    text.push_str(&format!("\n{}", table::render(&["PROCESS", "STATE", "PID", "RESTARTS", ""], rows)));
+    text
+}
+
 fn row(name: &str, process: &ProcessReport) -> Vec<String> {
     let phase = serde_json::to_value(process.phase).ok().and_then(|v| v.as_str().map(str::to_owned));
     let pid = process.pid.map(|p| p.to_string()).unwrap_or_default();
-    let problem = process.problem.clone().unwrap_or_default();
+    let problem = process.problem.clone().or_else(|| process.status.clone()).unwrap_or_default();
     vec![name.to_owned(), phase.unwrap_or_default(), pid, process.restarts.to_string(), problem]
 }
 
@@ -164,13 +187,16 @@ fn program() -> Result<PathBuf> {
     std::env::current_exe().map_err(|e| Error::apply("cannot find the path of this program").cause(e))
 }
 
-fn directory(given: Option<&PathBuf>) -> Result<PathBuf> {
-    if let Some(dir) = given {
-        return std::path::absolute(dir).map_err(|e| Error::usage(format!("{} is no path", dir.display())).cause(e));
+impl At {
+    fn directory(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.dir {
+            return std::path::absolute(dir)
+                .map_err(|e| Error::usage(format!("{} is no path", dir.display())).cause(e));
+        }
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let state = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|h| h.join(".local/state")));
+        state
+            .map(|s| s.join("hamaster/lab"))
+            .ok_or_else(|| Error::usage("neither XDG_STATE_HOME nor HOME is set").hint("hamaster lab up --dir DIR"))
     }
-    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let state = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|h| h.join(".local/state")));
-    state
-        .map(|s| s.join("hamaster/lab"))
-        .ok_or_else(|| Error::usage("neither XDG_STATE_HOME nor HOME is set").hint("hamaster lab up --dir DIR"))
 }

@@ -138,6 +138,10 @@ pub enum Exit {
     Clean,
     /// Another process uses this identity, exit code 3.
     Duplicate,
+    /// The payload is dead, but etcd could not be told; after s + B that makes no difference. Exit code 4.
+    Unreleased,
+    /// The payload could not be stopped; the key is left as it is. Exit code 7.
+    Unfenced,
     /// Leadership was lost and there is no next time (`--once`), exit code 6.
     Lost,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::elect::instant::Instant as BootInstant;
 use crate::error::{Error, Result};
 
 static INTERRUPTED: Mutex<bool> = Mutex::new(false);
@@ -16,6 +17,14 @@ static WAKE: Condvar = Condvar::new();
 /// The wall clock, UTC.
 pub fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
+}
+
+/// The boot-time clock: runs on while the machine is suspended, nobody can set it. What the election goes by.
+pub fn boottime() -> BootInstant {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither part can be negative: the clock starts at zero.
+    let nanos = |n: i64| u64::try_from(n).unwrap_or(0);
+    BootInstant::from_nanos(nanos(now.tv_sec) * 1_000_000_000 + nanos(now.tv_nsec))
 }
 
 /// Measures a duration on the monotonic clock: neither NTP nor an operator can turn it back.

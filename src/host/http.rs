@@ -85,6 +85,24 @@ pub fn apply_object(
     if (200..300).contains(&status) { Ok(()) } else { Err(format!("HTTP {status}: {}", message(&body))) }
 }
 
+/// Whether a GET of `url` is answered with a status from 200 to 399 within `timeout`. The server of an `https` URL must
+/// be signed by `ca_pem`.
+///
+/// # Errors
+/// The reason in words.
+pub async fn answers(url: &str, ca_pem: &[u8], timeout: Duration) -> Result<(), String> {
+    let tls = tls(ca_pem, None).map_err(|e| e.to_string())?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(timeout)
+        .tls_backend_preconfigured(tls)
+        .build()
+        .map_err(|e| words(&e))?;
+    let status = client.get(url).send().await.map_err(|e| words(&e))?.status();
+    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(format!("HTTP {}", status.as_u16())) }
+}
+
 /// The `message` of a Kubernetes Status object, or the start of whatever came.
 fn message(body: &str) -> String {
     let status: Option<serde_json::Value> = serde_json::from_str(body).ok();

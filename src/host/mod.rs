@@ -3,19 +3,24 @@
 //! [`Host`] is the one way to change a machine. While a run is on ([`Host::begin_undo`]) every change remembers its
 //! inverse, so that a failed or interrupted run leaves the host as it was.
 
+pub mod alarm;
+pub mod bound;
 pub mod clock;
 pub mod command;
 pub mod facts;
 pub mod fault;
 mod fs;
 pub mod http;
+pub mod identity;
 mod lock;
 pub mod observe;
 pub mod operator;
 pub mod pods;
+pub mod probe;
 pub mod processes;
 mod resolve;
 mod retire;
+pub mod runtime_dir;
 pub mod supervisor;
 pub mod systemd;
 mod undo;

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Units;
 use super::supervisor::home::Home;
 use super::supervisor::socket::{Reply, Report, Request, UnitReport, ask};
-use super::supervisor::{log, programs};
+use super::supervisor::{await_end, log, programs};
 use crate::error::{Error, Result};
 use crate::state::observed::UnitFact;
 
@@ -51,6 +53,7 @@ impl Supervised {
         let mut child = Command::new(program)
             .args(["lab", "supervise"])
             .arg(self.home.dir())
+            .arg(self.home.name())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
@@ -95,6 +98,24 @@ impl Supervised {
         }
     }
 
+    /// Ends it and everything it runs as a power cut would: at once, and nobody is told. False when it does not run.
+    ///
+    /// # Errors
+    /// When it does not answer, or something of it does not end.
+    pub fn kill(&self) -> Result<bool> {
+        let Some(pid) = self.report()?.and_then(|r| Pid::from_raw(r.pid.cast_signed())) else { return Ok(false) };
+        kill_process(pid, Signal::KILL).map_err(|e| Error::apply("cannot kill the lab supervisor").cause(e))?;
+        await_end(&self.home, Duration::from_secs(20)).map(|_| true)
+    }
+
+    /// Freezes everything it runs, or thaws it; it goes on itself, as a machine's systemd would.
+    ///
+    /// # Errors
+    /// When it does not run or does not answer.
+    pub fn freeze(&self, on: bool) -> Result<()> {
+        self.done(&Request::Freeze { on })
+    }
+
     /// `None` when nobody is there to be asked.
     fn ask(&self, request: &Request) -> Result<Option<Reply>> {
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -129,7 +150,8 @@ impl Supervised {
     }
 
     fn mute(&self, cause: io::Error) -> Box<Error> {
-        Error::apply(format!("the supervisor of the lab at {} does not answer", self.home.dir().display()))
+        let (name, dir) = (self.home.name(), self.home.dir().display());
+        Error::apply(format!("the supervisor of {name} of the lab at {dir} does not answer"))
             .cause(cause)
             .hint(format!("hamaster lab up --dir {}", self.home.dir().display()))
     }

@@ -20,7 +20,7 @@ pub struct Down {
     pub purged: bool,
 }
 
-/// Stops pods, units and the supervisor of the lab at `dir` and waits until they are gone; with `purge` its directory
+/// Stops pods, units and the supervisors of the lab at `dir` and waits until they are gone; with `purge` its directory
 /// goes too. Without a lab there is nothing to do.
 ///
 /// # Errors
@@ -28,8 +28,12 @@ pub struct Down {
 pub fn down(dir: &Path, purge: bool) -> Result<Down> {
     let Some(home) = Home::find(dir)? else { return Ok(Down { stopped: false, purged: false }) };
     let _lock = home.lock()?;
-    let stopped = Supervised::of(&home).shut_down()?;
-    let _gone = await_end(&home, PATIENCE)?;
+    let homes = home.masters()?;
+    let mut stopped = false;
+    for master in &homes {
+        stopped |= Supervised::of(master).shut_down()?;
+    }
+    let _gone: Vec<_> = homes.iter().map(|master| await_end(master, PATIENCE)).collect::<Result<_>>()?;
     if purge {
         home.purge()?;
     }

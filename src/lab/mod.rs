@@ -1,18 +1,22 @@
-//! A master on loopback, run by an ordinary user: the same plan, files and etcd as on a host, with a supervisor of
-//! plain processes in place of systemd and the kubelet.
+//! Masters on loopback, run by an ordinary user: the same plan, files and etcd as on hosts, with a supervisor of plain
+//! processes for each in place of systemd and the kubelet.
 //!
-//! [`up`] prepares the directory and the supervisor and hands over to the driver of `init`; [`status`] looks; [`down`]
-//! stops everything. All of it lies in one directory and is gone with it.
+//! [`up`] prepares the directory and the supervisors, [`drive`] makes the masters by the plan of `init`; [`status`]
+//! looks; [`inflict`] breaks and mends; [`down`] stops everything. All of it lies in one directory and is gone with it.
 
 mod adapt;
 mod down;
+mod drive;
+mod faults;
 mod status;
 mod up;
 
 pub use adapt::{PHASES, adapt};
 pub use down::{Down, down};
-pub use status::{Status, status};
-pub use up::{Lab, up};
+pub use drive::drive;
+pub use faults::{Fault, inflict};
+pub use status::{MasterStatus, Status, status};
+pub use up::{Lab, LabMaster, up};
 
-pub use crate::host::supervisor::programs::exec_bound;
+pub use crate::host::supervisor::home::MOST_MASTERS;
 pub use crate::host::supervisor::run as supervise;

@@ -17,49 +17,79 @@ use crate::host::supervisor::socket::Report;
 pub struct Status {
     /// Its directory.
     pub dir: PathBuf,
-    /// Its master's address.
-    pub address: IpAddr,
-    /// What its supervisor runs; `None` when the lab is down.
-    pub supervisor: Option<Report>,
-    /// etcd says it is healthy.
-    pub etcd_healthy: bool,
-    /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub etcd_problem: Option<String>,
+    /// Its masters, the first one first.
+    pub masters: Vec<MasterStatus>,
     /// For kubectl, as administrator.
     pub kubeconfig: PathBuf,
     /// Commands to copy: etcdctl and kubectl on this lab.
     pub commands: Vec<String>,
 }
 
-/// The status of the lab at `dir`.
-///
-/// # Errors
-/// When there is no lab, or its supervisor does not answer.
-pub fn status(dir: &Path) -> Result<Status> {
-    match Home::find(dir)? {
-        Some(home) => of(&home),
-        None => Err(Error::conflict(format!("there is no lab at {}", dir.display())).hint("hamaster lab up")),
+/// One look at a master of a lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MasterStatus {
+    /// `m1`
+    pub name: String,
+    /// Where the others reach it.
+    pub address: IpAddr,
+    /// What its supervisor runs; `None` when the master is down.
+    pub supervisor: Option<Report>,
+    /// It is cut off from the others.
+    pub partitioned: bool,
+    /// Its etcd says it is healthy.
+    pub etcd_healthy: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_problem: Option<String>,
+}
+
+impl Status {
+    /// Every member of etcd says it is healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.masters.iter().all(|m| m.etcd_healthy)
     }
 }
 
+/// The status of the lab at `dir`.
+///
+/// # Errors
+/// When there is no lab, or a supervisor does not answer.
+pub fn status(dir: &Path) -> Result<Status> {
+    of(&find(dir)?)
+}
+
+/// The first master of the lab at `dir`, which must be there.
+pub(super) fn find(dir: &Path) -> Result<Home> {
+    let absent = || Error::conflict(format!("there is no lab at {}", dir.display())).hint("hamaster lab up");
+    Home::find(dir)?.ok_or_else(absent)
+}
+
 pub(super) fn of(home: &Home) -> Result<Status> {
-    let address = home.address()?;
+    let homes = home.masters()?;
+    let masters = homes.iter().map(master).collect::<Result<Vec<_>>>()?;
+    // Those of a master that can answer.
+    let n = masters.iter().position(|m| m.etcd_healthy).unwrap_or_default();
+    let kubeconfig = homes[n].layout().kubeconfig("admin");
+    let commands = commands(&homes[n], &masters, &kubeconfig);
+    Ok(Status { dir: home.dir().to_owned(), masters, commands, kubeconfig })
+}
+
+fn master(home: &Home) -> Result<MasterStatus> {
     let supervisor = Supervised::of(home).report()?;
-    let etcd = loopback::etcd_health(address);
-    let kubeconfig = home.layout().kubeconfig("admin");
-    Ok(Status {
-        dir: home.dir().to_owned(),
-        address,
+    let etcd = loopback::etcd_health(home.loopback()?);
+    let node = home.node()?;
+    Ok(MasterStatus {
+        name: node.name,
+        address: node.ip,
         supervisor,
+        partitioned: home.is_partitioned(),
         etcd_healthy: etcd.is_ok(),
         etcd_problem: etcd.err(),
-        commands: commands(home, address, &kubeconfig),
-        kubeconfig,
     })
 }
 
-fn commands(home: &Home, address: IpAddr, kubeconfig: &Path) -> Vec<String> {
+fn commands(home: &Home, masters: &[MasterStatus], kubeconfig: &Path) -> Vec<String> {
     let pki = home.layout().pki();
     let [ca, cert, key] = [
         home.layout().etcd_pki().join("ca.crt"),
@@ -67,9 +97,11 @@ fn commands(home: &Home, address: IpAddr, kubeconfig: &Path) -> Vec<String> {
         pki.join("apiserver-etcd-client.key"),
     ]
     .map(|path| shell_word(&path));
+    let endpoints: Vec<String> = masters.iter().map(|m| format!("https://{}:2379", m.address)).collect();
+    let endpoints = endpoints.join(",");
     vec![
         format!(
-            "ETCDCTL_API=3 etcdctl --endpoints https://{address}:2379 --cacert {ca} --cert {cert} --key {key} \
+            "ETCDCTL_API=3 etcdctl --endpoints {endpoints} --cacert {ca} --cert {cert} --key {key} \
              get --prefix --keys-only /"
         ),
         format!("kubectl --kubeconfig {} get --raw /readyz", shell_word(kubeconfig)),

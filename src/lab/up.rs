@@ -1,14 +1,16 @@
 //! Makes or heals a lab.
 
-use std::net::IpAddr;
 use std::path::Path;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::{Status, status};
 use crate::error::{Error, Result};
+use crate::host::clock::{self, Waited};
 use crate::host::processes::Supervised;
-use crate::host::supervisor::home::{Home, Lock, MASTER};
+use crate::host::supervisor::home::{Home, Lock};
 use crate::host::supervisor::loopback::Claim;
+use crate::host::supervisor::socket::Phase;
 use crate::host::supervisor::{await_end, loopback, programs};
 use crate::spec::file::{Overrides, load, to_yaml};
 use crate::spec::{ClusterSpec, Node, ThisNode};
@@ -16,92 +18,153 @@ use crate::spec::{ClusterSpec, Node, ThisNode};
 /// Advertised by the apiserver: it refuses a loopback address, and nobody has one of the documentation's (RFC 5737).
 const ADVERTISED: &str = "192.0.2.1";
 
-/// A lab ready for the driver: its directory is ours, its supervisor runs, nobody else works on it.
+/// How long whoever runs `up` or `start` waits for what a supervisor starts by itself: a member of etcd without a
+/// quorum is never ready.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// A lab ready for the driver: its directory is ours, its supervisors run, nobody else works on it.
 #[derive(Debug)]
 pub struct Lab {
-    /// What its master should be.
+    /// What its masters should be.
     pub spec: ClusterSpec,
-    /// Its master.
-    pub this: ThisNode,
-    /// What runs its units.
-    pub units: Supervised,
+    /// Its masters, the first one first.
+    pub masters: Vec<LabMaster>,
     home: Home,
     _lock: Lock,
     _claim: Claim,
 }
 
-/// Brings the lab at `dir` up: `drive` applies the plan, the rest is done here. `program` is this program, from which
-/// the supervisor is started.
+/// One master of a lab.
+#[derive(Debug, Clone)]
+pub struct LabMaster {
+    /// Its name, addresses and paths.
+    pub this: ThisNode,
+    /// What runs its units.
+    pub units: Supervised,
+}
+
+/// Brings the lab at `dir` up with this many `masters`, by default as many as it has: `drive` applies the plan, the
+/// rest is done here. `program` is this program, from which the supervisors are started.
 ///
 /// # Errors
-/// When `dir` holds something else, another command is at work on it, its ports are taken, or `drive` fails.
-pub fn up<T>(dir: &Path, program: &Path, drive: impl FnOnce(&Lab) -> Result<T>) -> Result<(T, Status)> {
-    let lab = prepare(dir, program)?;
+/// When `dir` holds something else or a lab of another size, another command is at work on it, its ports are taken, or
+/// `drive` fails.
+pub fn up<T>(
+    dir: &Path,
+    masters: Option<u8>,
+    program: &Path,
+    drive: impl FnOnce(&Lab) -> Result<T>,
+) -> Result<(T, Status)> {
+    let lab = prepare(dir, masters, program)?;
     let outcome = drive(&lab)?;
     Ok((outcome, status::of(&lab.home)?))
 }
 
-fn prepare(dir: &Path, program: &Path) -> Result<Lab> {
+fn prepare(dir: &Path, wanted: Option<u8>, program: &Path) -> Result<Lab> {
     let (home, claim) = match Home::find(dir)? {
         Some(home) => {
-            let claim = loopback::claim(home.address()?);
+            let claim = loopback::claim(home.node()?.ip);
             (home, claim)
         }
         None => {
             let (address, claim) = loopback::free()?;
-            (Home::claim(dir, address)?, Some(claim))
+            (Home::claim(dir, address, wanted.unwrap_or(1))?, Some(claim))
         }
     };
     let lock = home.lock()?;
-    let address = home.address()?;
-    let claim = claim.ok_or_else(|| in_use(&home, address, "another lab is coming up there"))?;
-    let mut spec = spec(&home, address)?;
-    let node = Node { name: MASTER.to_owned(), ip: address };
-    spec.masters = vec![node.clone()];
-    let units = Supervised::of(&home);
+    let homes = home.masters()?;
+    if let Some(wanted) = wanted.filter(|&n| usize::from(n) != homes.len()) {
+        let shown = home.dir().display();
+        return Err(Error::conflict(format!("the lab at {shown} has {} masters, not {wanted}", homes.len()))
+            .hint(format!("hamaster lab down --purge --dir {shown}    # then up again"))
+            .hint("or choose another directory with --dir"));
+    }
+    let claim = claim.ok_or_else(|| in_use(&home, "another lab is coming up there"))?;
+    let nodes: Vec<Node> = homes.iter().map(Home::node).collect::<Result<_>>()?;
+    let mut spec = spec(&home)?;
+    spec.masters.clone_from(&nodes);
+    for home in &homes {
+        boot(home, program)?;
+    }
+    settled(&homes)?;
+    let master = |(home, node): (&Home, Node)| {
+        let this = ThisNode { node, loopback: home.loopback()?, layout: home.layout() };
+        Ok(LabMaster { this, units: Supervised::of(home) })
+    };
+    let masters = homes.iter().zip(nodes).map(master).collect::<Result<_>>()?;
+    Ok(Lab { spec, masters, home, _lock: lock, _claim: claim })
+}
+
+/// Starts the supervisor of a master where none runs; it starts what is enabled.
+///
+/// # Errors
+/// When its ports are taken, or it does not start.
+pub(super) fn boot(home: &Home, program: &Path) -> Result<()> {
+    let units = Supervised::of(home);
     if units.report()?.is_none() {
         // What a killed supervisor left goes first: its ports are ours.
-        drop(await_end(&home, Duration::from_secs(30))?);
-        let taken = loopback::taken(address);
+        drop(await_end(home, Duration::from_secs(30))?);
+        let mut taken = loopback::taken(home.node()?.ip);
+        taken.extend(loopback::taken(home.loopback()?));
         if !taken.is_empty() {
-            return Err(in_use(&home, address, &format!("ports {taken:?}")));
+            return Err(in_use(home, &format!("ports {taken:?}")));
         }
         units.launch(program)?;
     }
-    units.search_like_me()?;
-    let this = ThisNode { node, loopback: address, layout: home.layout() };
-    Ok(Lab { spec, this, units, home, _lock: lock, _claim: claim })
+    units.search_like_me()
 }
 
-fn in_use(home: &Home, address: IpAddr, by: &str) -> Box<Error> {
+/// Waits until what the supervisors started by themselves is ready; what is not by then is the driver's to judge.
+///
+/// # Errors
+/// When a supervisor does not answer.
+pub(super) fn settled(homes: &[Home]) -> Result<()> {
+    let starting = |home: &Home| {
+        let report = Supervised::of(home).report()?;
+        Ok(report.is_some_and(|r| r.units.iter().any(|unit| unit.phase == Phase::Starting)))
+    };
+    let look = || match homes.iter().map(starting).collect::<Result<Vec<bool>>>() {
+        Ok(starting) if starting.contains(&true) => Poll::Pending,
+        other => Poll::Ready(other.map(|_| ())),
+    };
+    match clock::poll(SETTLED, Duration::from_millis(50), look, |_| {}) {
+        Waited::Ready(result) => result,
+        Waited::TimedOut | Waited::Interrupted => Ok(()),
+    }
+}
+
+fn in_use(home: &Home, by: &str) -> Box<Error> {
     let dir = home.dir().display();
-    Error::refused(format!("{address}, the address of the lab at {dir}, is in use: {by}"))
+    let address = home.node().map(|n| n.ip.to_string()).unwrap_or_default();
+    Error::refused(format!("{address}, the address of {} of the lab at {dir}, is in use: {by}", home.name()))
         .hint(format!("ss -ltnp src {address}"))
         .hint(format!("to make the lab anew on another address: hamaster lab down --purge --dir {dir}"))
 }
 
 /// The lab's `cluster.yaml`, made at the first `up`; its version is that of the kube-apiserver on this machine, if any.
-fn spec(home: &Home, address: IpAddr) -> Result<ClusterSpec> {
+fn spec(home: &Home) -> Result<ClusterSpec> {
     let overrides = Overrides { kubernetes_version: kubernetes_version(), ..Overrides::default() };
     let name = home.cluster_yaml().display().to_string();
     if let Some(text) = home.read_cluster_yaml()? {
         return load(Some((&name, &text)), &overrides);
     }
-    let spec = load(Some((&name, &first_yaml(address))), &overrides)?;
+    let spec = load(Some((&name, &first_yaml(home.masters()?.len()))), &overrides)?;
     home.write_cluster_yaml(&to_yaml(&spec))?;
     Ok(spec)
 }
 
-fn first_yaml(address: IpAddr) -> String {
+fn first_yaml(masters: usize) -> String {
+    // With a single master there is nobody to be elected.
+    let mode = if masters == 1 { "native" } else { "podmaster" };
     format!(
         "apiVersion: hamaster/v1\n\
          kind: Cluster\n\
          name: lab\n\
          kubernetes:\n\
-         \x20 apiserverExtraArgs: {{ bind-address: \"{address}\", advertise-address: {ADVERTISED} }}\n\
+         \x20 apiserverExtraArgs: {{ advertise-address: {ADVERTISED} }}\n\
          runtime: containerd\n\
          network: {{ plugin: none }}\n\
-         election: {{ mode: native }}\n"
+         election: {{ mode: {mode} }}\n"
     )
 }
 

@@ -31,11 +31,13 @@ const PORTS: [(u16, Check, Holder, bool); 9] = [
 const COMM: usize = 15;
 
 pub(super) fn ports(i: &mut Inspection) {
+    // A lab of several masters has a relay at each advertised address; its masters listen behind it.
+    let relayed = i.scope == Scope::Lab && i.this.node.ip.is_loopback() && i.this.node.ip != i.this.loopback;
     for (port, check, holder, everywhere) in &PORTS {
         let in_the_way = |l: &&Listener| {
             l.port == *port
                 && (l.ip.is_unspecified()
-                    || l.ip == i.this.node.ip
+                    || l.ip == i.this.node.ip && !relayed
                     || l.ip == i.this.loopback
                     || *everywhere && i.scope == Scope::Host)
                 && !is_ours(i, holder, l)

@@ -45,8 +45,14 @@ fn data_dir(i: &Input) -> PathBuf {
 fn argv(i: &Input) -> Vec<String> {
     let (spec, node, version) = (&i.spec.etcd, &i.this.node, i.tools.etcd_version);
     let minor = if version.major > 3 { u32::MAX } else { version.minor };
-    let peer_url = url("https", node.ip, 2380);
-    let mut client_ips = vec![node.ip, i.this.loopback];
+    let peer_url = |ip| url("https", ip, 2380);
+    // A lab's member listens behind its relay. Its members start together; on hosts each further one joins.
+    let (own, founders) = match i.lab() {
+        true => (i.this.loopback, i.spec.masters.as_slice()),
+        false => (node.ip, std::slice::from_ref(node)),
+    };
+    let founders: Vec<_> = founders.iter().map(|m| format!("{}={}", m.name, peer_url(m.ip))).collect();
+    let mut client_ips = vec![own, i.this.loopback];
     client_ips.dedup();
     let client_urls: Vec<_> = client_ips.into_iter().map(|ip| url("https", ip, 2379)).collect();
 
@@ -54,13 +60,13 @@ fn argv(i: &Input) -> Vec<String> {
     let mut put = |name: &str, value: &str| argv.push(format!("--{name}={value}"));
     put("name", &node.name);
     put("data-dir", &text(data_dir(i)));
-    put("listen-peer-urls", &peer_url);
-    put("initial-advertise-peer-urls", &peer_url);
+    put("listen-peer-urls", &peer_url(own));
+    put("initial-advertise-peer-urls", &peer_url(node.ip));
     put("listen-client-urls", &client_urls.join(","));
     put("advertise-client-urls", &url("https", node.ip, 2379));
     // Health and metrics without a client certificate, which the client port insists on.
     put("listen-metrics-urls", &metrics_url(i.this.loopback));
-    put("initial-cluster", &format!("{}={peer_url}", node.name));
+    put("initial-cluster", &founders.join(","));
     put("initial-cluster-state", if i.etcd.sealed { "existing" } else { "new" });
     put("initial-cluster-token", i.etcd.token);
     put("client-cert-auth", "true");

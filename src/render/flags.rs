@@ -102,7 +102,7 @@ pub(super) fn apiserver(i: &Input) -> Flags {
     let (spec, minor, node) = (i.spec, i.minor(), &i.this.node);
     let mut f = Flags::default();
     f.put("advertise-address", node.ip.to_string());
-    f.put("bind-address", if i.lab() { node.ip.to_string() } else { any_address(i).into() });
+    f.put("bind-address", if i.lab() { i.this.loopback.to_string() } else { any_address(i).into() });
     f.put("secure-port", APISERVER_PORT.to_string());
     if minor <= 21 {
         f.put("insecure-port", "0");

@@ -11,25 +11,25 @@ use super::report::Report;
 use super::version::EtcdVersion;
 use super::{ClusterSpec, EtcdBootstrap, NetworkPath, NetworkPlugin, Profile, Runtime, address, units};
 
-type Checked<T> = Result<T, Mistake>;
+pub(crate) type Checked<T> = Result<T, Mistake>;
 
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 86_400);
 pub(super) const SERVICES: Cidr = Cidr { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 12 };
 pub(super) const PODS: Cidr = Cidr { base: IpAddr::V4(Ipv4Addr::new(10, 244, 0, 0)), prefix: 16 };
 
 /// Only this word.
-pub(super) fn exactly(word: &'static str) -> impl Fn(&str) -> Checked<()> {
+pub(crate) fn exactly(word: &'static str) -> impl Fn(&str) -> Checked<()> {
     move |text| match text {
         _ if text == word => Ok(()),
         _ => Err(Mistake::new(format!("`{}` is not known here", text.escape_debug())).hint(format!("write `{word}`"))),
     }
 }
 
-pub(super) fn boolean(text: &str) -> Checked<bool> {
+pub(crate) fn boolean(text: &str) -> Checked<bool> {
     text.parse().map_err(|_| Mistake::new(format!("`{text}` is not a boolean")).hint("write `true` or `false`"))
 }
 
-fn number<T: FromStr>(text: &str, ok: impl Fn(&T) -> bool, what: &str, range: &str) -> Checked<T> {
+pub(crate) fn number<T: FromStr>(text: &str, ok: impl Fn(&T) -> bool, what: &str, range: &str) -> Checked<T> {
     text.parse().ok().filter(ok).ok_or_else(|| {
         Mistake::new(format!("`{}` is not {what}", text.escape_debug())).hint(format!("write a number {range}"))
     })
@@ -48,7 +48,7 @@ pub(super) fn fraction(text: &str) -> Checked<f64> {
 }
 
 /// Any text that can stand in an argument: no control characters.
-pub(super) fn text(text: &str) -> Checked<String> {
+pub(crate) fn text(text: &str) -> Checked<String> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => {
             Err(Mistake::new(format!("`{}` has the control character `{}`", text.escape_debug(), c.escape_debug())))
@@ -112,7 +112,7 @@ pub(super) fn interface(text: &str) -> Checked<String> {
     }
 }
 
-pub(super) fn path(text: &str) -> Checked<PathBuf> {
+pub(crate) fn path(text: &str) -> Checked<PathBuf> {
     match self::text(text)?.is_empty() {
         true => Err(Mistake::new("an empty path")),
         false => Ok(PathBuf::from(text)),

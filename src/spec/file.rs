@@ -50,7 +50,7 @@ pub struct Overrides {
 pub fn decode<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str> {
     if bytes.len() > MAX_BYTES {
         return Err(Error::usage(format!("{name} has {} bytes, at most {MAX_BYTES} are read", bytes.len()))
-            .hint("pass a cluster.yaml"));
+            .hint("pass a configuration file"));
     }
     std::str::from_utf8(bytes).map_err(|e| {
         let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;

@@ -4,15 +4,15 @@
 //! Kubernetes or etcd version takes; [`network`] finds overlapping ranges; [`layout`] is every path we own.
 
 pub mod address;
-mod checks;
+pub(crate) mod checks;
 pub mod file;
 pub mod layout;
 pub mod mistake;
 pub mod network;
-mod report;
+pub(crate) mod report;
 pub mod units;
 pub mod version;
-mod wire;
+pub(crate) mod wire;
 mod words;
 
 use std::collections::BTreeMap;

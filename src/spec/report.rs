@@ -9,14 +9,14 @@ use crate::error::{Error, Problem, Result};
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     File(Place),
     Flag(&'static str),
 }
 
 /// All mistakes found so far, and where each value came from.
 #[derive(Debug)]
-pub(super) struct Report<'f> {
+pub(crate) struct Report<'f> {
     file: &'f str,
     found: Vec<(Option<Origin>, Problem)>,
     origins: BTreeMap<String, Origin>,
@@ -24,18 +24,18 @@ pub(super) struct Report<'f> {
 }
 
 impl<'f> Report<'f> {
-    pub(super) fn new(file: &'f str) -> Self {
+    pub(crate) fn new(file: &'f str) -> Self {
         Self { file, found: vec![], origins: BTreeMap::new(), refused: BTreeSet::new() }
     }
 
     /// A mistake at a place of the file.
-    pub(super) fn at(&mut self, place: Place, mistake: Mistake) {
+    pub(crate) fn at(&mut self, place: Place, mistake: Mistake) {
         self.push(Some(Origin::File(place)), String::new(), mistake);
     }
 
     /// A mistake in the values of these keys together; reported at the first that was given. Nothing is said if one
     /// of them was refused already: a default stands in for it, which would only confuse.
-    pub(super) fn across(&mut self, keys: &[&str], mistake: impl FnOnce() -> Mistake) {
+    pub(crate) fn across(&mut self, keys: &[&str], mistake: impl FnOnce() -> Mistake) {
         if !keys.iter().any(|k| self.refused.contains(*k)) {
             let origin = keys.iter().find_map(|k| self.origins.get(*k)).copied();
             self.push(origin, keys.first().copied().unwrap_or_default().to_owned(), mistake());
@@ -43,12 +43,12 @@ impl<'f> Report<'f> {
     }
 
     /// Whether the file or a flag said something about this key.
-    pub(super) fn given(&self, key: &str) -> bool {
+    pub(crate) fn given(&self, key: &str) -> bool {
         self.origins.contains_key(key)
     }
 
     /// A flag's value, in place of the file's.
-    pub(super) fn flag<T, E: Into<Mistake>>(
+    pub(crate) fn flag<T, E: Into<Mistake>>(
         &mut self,
         flag: &'static str,
         key: impl Into<String>,
@@ -62,7 +62,7 @@ impl<'f> Report<'f> {
     }
 
     /// Nothing found, or everything that was.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         if self.found.is_empty() {
             return Ok(());
         }
@@ -80,7 +80,8 @@ impl<'f> Report<'f> {
         Err(Error::usage(message).problems(self.found.into_iter().map(|(_, p)| p).collect()))
     }
 
-    fn refuse(&mut self, origin: Origin, key: String, mistake: Mistake) {
+    /// A value that is refused: nothing more is said about what depends on it.
+    pub(crate) fn refuse(&mut self, origin: Origin, key: String, mistake: Mistake) {
         self.push(Some(origin), key.clone(), mistake);
         self.refused.insert(key);
     }
@@ -96,7 +97,7 @@ impl<'f> Report<'f> {
 }
 
 /// One mapping of the file. The keys that are asked for are the keys that are known.
-pub(super) struct Section<'r, 'f, 'n> {
+pub(crate) struct Section<'r, 'f, 'n> {
     report: &'r mut Report<'f>,
     path: String,
     entries: &'n [(Key, Node)],
@@ -105,7 +106,7 @@ pub(super) struct Section<'r, 'f, 'n> {
 
 impl<'f, 'n> Section<'_, 'f, 'n> {
     /// Reads `node` as a mapping with `read`, then reports the keys `read` did not ask for, and those given twice.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         report: &mut Report<'f>,
         path: &str,
         node: Option<&'n Node>,
@@ -132,14 +133,14 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
     }
 
     /// A nested mapping; absent is the same as empty.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_, 'f, 'n>) -> T) -> T {
+    pub(crate) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_, 'f, 'n>) -> T) -> T {
         let node = self.find(key);
         let path = self.key(key);
         Section::read(self.report, &path, node, read)
     }
 
     /// A scalar; `default` if the key is absent, null or refused.
-    pub(super) fn value<T, E: Into<Mistake>>(
+    pub(crate) fn value<T, E: Into<Mistake>>(
         &mut self,
         key: &'static str,
         default: T,
@@ -149,7 +150,7 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
     }
 
     /// A scalar that may be absent.
-    pub(super) fn optional<T, E: Into<Mistake>>(
+    pub(crate) fn optional<T, E: Into<Mistake>>(
         &mut self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -160,20 +161,20 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
     }
 
     /// A scalar that must be there.
-    pub(super) fn required<T, E: Into<Mistake>>(
+    pub(crate) fn required<T, E: Into<Mistake>>(
         &mut self,
         key: &'static str,
         at: Place,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if !self.entries.iter().any(|(k, n)| k.name == key && !matches!(n.value, Value::Null)) {
+        if !self.has(key) {
             self.report.at(at, Mistake::new(format!("`{}` is missing", self.key(key))));
         }
         self.optional(key, parse)
     }
 
     /// The items of a list, each with its path and the report to tell about it.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
         mut item: impl FnMut(&mut Report<'f>, &str, &'n Node) -> Option<T>,
@@ -200,7 +201,7 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
     }
 
     /// A mapping with keys of the operator's choice, all values scalars.
-    pub(super) fn table(
+    pub(crate) fn table(
         &mut self,
         key: &'static str,
         check_key: impl Fn(&str) -> Result<(), Mistake>,
@@ -232,13 +233,25 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
         table
     }
 
-    fn find(&mut self, key: &'static str) -> Option<&'n Node> {
+    /// The value of a key, whatever it is.
+    pub(crate) fn find(&mut self, key: &'static str) -> Option<&'n Node> {
         self.asked.push(key);
         self.entries.iter().find(|(k, _)| k.name == key).map(|(_, node)| node)
     }
 
-    fn key(&self, key: &str) -> String {
+    /// Whether it says something about this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, n)| k.name == key && !matches!(n.value, Value::Null))
+    }
+
+    /// Its whole path.
+    pub(crate) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Where mistakes are gathered.
+    pub(crate) fn report(&mut self) -> &mut Report<'f> {
+        self.report
     }
 
     fn unknown(self) {
@@ -257,7 +270,7 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
 }
 
 /// Reads one scalar and remembers where it stands.
-pub(super) fn scalar<T, E: Into<Mistake>>(
+pub(crate) fn scalar<T, E: Into<Mistake>>(
     report: &mut Report<'_>,
     path: String,
     node: &Node,
@@ -290,7 +303,7 @@ fn duplicates(report: &mut Report<'_>, entries: &[(Key, Node)]) {
 }
 
 /// Refuses an item that was listed before.
-pub(super) fn unique<T: Clone + PartialEq + Display>(seen: &mut Vec<T>, item: T, what: &str) -> Result<T, Mistake> {
+pub(crate) fn unique<T: Clone + PartialEq + Display>(seen: &mut Vec<T>, item: T, what: &str) -> Result<T, Mistake> {
     if seen.contains(&item) {
         return Err(Mistake::new(format!("{what} `{item}` is listed twice")).hint("keep one of them"));
     }

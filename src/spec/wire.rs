@@ -7,9 +7,9 @@ use super::mistake::Mistake;
 
 /// A line and a column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 impl From<&Marker> for Place {
@@ -20,14 +20,14 @@ impl From<&Marker> for Place {
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) at: Place,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) at: Place,
+    pub(crate) value: Value,
 }
 
 /// A scalar is kept as it is spelled: `1.30` is not `1.3`, `off` is not `false`. What it means is up to its key.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Scalar(String),
     List(Vec<Node>),
@@ -35,7 +35,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    pub(super) fn describe(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match self {
             Value::Null => "nothing",
             Value::Scalar(_) => "a single value",
@@ -47,16 +47,16 @@ impl Value {
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) at: Place,
-    pub(super) name: String,
+pub(crate) struct Key {
+    pub(crate) at: Place,
+    pub(crate) name: String,
 }
 
 /// Reads the one document of `text`. `Ok(None)`: there is none, or it says nothing.
 ///
 /// # Errors
 /// It is not YAML: the parser cannot go on, so there is one mistake.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, (Place, Mistake)> {
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, (Place, Mistake)> {
     // Nothing of ours is deep; the limit keeps the recursion below on any stack.
     let options = options! { emit_comments: false, flow_nesting_limit: 32, block_nesting_limit: 32 };
     let mut reader = Reader { parser: Parser::new_from_str_with_options(text, options), text };
@@ -76,7 +76,7 @@ impl<'t> Reader<'t> {
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd | Event::StreamEnd => {}
                 _ if root.is_some() => {
                     let mistake = Mistake::new("a second document starts here");
-                    return Err(((&span.start).into(), mistake.hint("keep one cluster in one file")));
+                    return Err(((&span.start).into(), mistake.hint("keep one document in one file")));
                 }
                 event => root = Some(self.node(event, &span)?),
             }

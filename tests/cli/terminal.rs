@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::{HAMASTER, INIT, Run, Sandbox};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 21] = [
     "",
     "init",
     "reset",
@@ -20,6 +20,12 @@ const COMMANDS: [&str; 15] = [
     "lab up",
     "lab status",
     "lab down",
+    "lab kill",
+    "lab start",
+    "lab pause",
+    "lab resume",
+    "lab partition",
+    "lab heal",
     "man",
 ];
 

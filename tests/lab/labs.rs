@@ -27,7 +27,7 @@ fn foreign_directories_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.tex"), "years of work").unwrap();
     let drive = |_: &lab::Lab| Ok(());
-    assert_eq!(kind(lab::up(dir.path(), Path::new(HAMASTER), drive)), Kind::Conflict);
+    assert_eq!(kind(lab::up(dir.path(), None, Path::new(HAMASTER), drive)), Kind::Conflict);
     assert_eq!(kind(lab::down(dir.path(), true)), Kind::Conflict);
     assert_eq!(kind(lab::status(dir.path())), Kind::Conflict);
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -40,8 +40,9 @@ fn foreign_directories_are_left_alone() {
 
 /// A real etcd, without TLS, as the only unit of a lab.
 fn write_etcd(lab: &lab::Lab) -> hamaster::error::Result<()> {
-    let ip = lab.this.loopback;
-    let data = lab.this.layout.path("/var/lib/etcd");
+    let lab::LabMaster { this, units } = &lab.masters[0];
+    let ip = this.loopback;
+    let data = this.layout.path("/var/lib/etcd");
     let text = format!(
         "[Service]\nType=notify\nUser=etcd\nRestart=on-failure\nRestartSec=1s\nExecStart=etcd --name=m1 \
          \"--data-dir={}\" --listen-client-urls=http://{ip}:2379 --advertise-client-urls=http://{ip}:2379 \
@@ -49,23 +50,24 @@ fn write_etcd(lab: &lab::Lab) -> hamaster::error::Result<()> {
          --initial-cluster=m1=http://{ip}:2380 --listen-metrics-urls=http://{ip}:2381\n",
         data.display()
     );
-    let path = lab.this.layout.unit("etcd.service");
+    let path = this.layout.unit("etcd.service");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
-    lab.units.enable("etcd.service", true)?;
-    lab.units.start("etcd.service")
+    units.enable("etcd.service", true)?;
+    units.start("etcd.service")
 }
 
 #[test]
 fn up_heals_whatever_happened_to_a_real_etcd() {
     let parent = tempfile::tempdir().unwrap();
     let dir = &parent.path().join("a lab");
-    let up = || lab::up(dir, Path::new(HAMASTER), write_etcd).unwrap().1;
-    let healthy = |what: &str| eventually(what, || Some(lab::status(dir).unwrap()).filter(|s| s.etcd_healthy));
-    let pid = |status: &lab::Status| status.supervisor.as_ref().unwrap().units[0].pid.unwrap();
+    let up = || lab::up(dir, None, Path::new(HAMASTER), write_etcd).unwrap().1;
+    let healthy = |what: &str| eventually(what, || Some(lab::status(dir).unwrap()).filter(|s| s.is_healthy()));
+    let master = |status: &lab::Status| status.masters[0].clone();
+    let pid = |status: &lab::Status| master(status).supervisor.unwrap().units[0].pid.unwrap();
     let _down = Down(dir);
 
-    let address = up().address;
+    let address = master(&up()).address;
     let first = healthy("etcd is healthy");
     // The second `up` changes nothing, a second lab gets an address of its own.
     up();
@@ -74,22 +76,22 @@ fn up_heals_whatever_happened_to_a_real_etcd() {
 
     kill(pid(&first));
     eventually("another etcd runs", || {
-        lab::status(dir).unwrap().supervisor?.units[0].pid.filter(|&new| new != pid(&first))
+        master(&lab::status(dir).unwrap()).supervisor?.units[0].pid.filter(|&new| new != pid(&first))
     });
     let second = healthy("etcd is healthy again");
 
-    kill(second.supervisor.as_ref().unwrap().pid);
+    kill(master(&second).supervisor.unwrap().pid);
     is_gone(pid(&second));
-    let status = lab::status(dir).unwrap();
+    let status = master(&lab::status(dir).unwrap());
     assert!(status.supervisor.is_none() && !status.etcd_healthy && status.etcd_problem.is_some());
-    assert_eq!(up().address, address);
+    assert_eq!(master(&up()).address, address);
     healthy("etcd is healthy after its supervisor was killed");
 
     assert!(lab::down(dir, false).unwrap().stopped);
     assert!(dir.join("cluster.yaml").exists());
     // Somebody else took the address meanwhile.
     let other = TcpListener::bind((address, 2379)).unwrap();
-    assert_eq!(kind(lab::up(dir, Path::new(HAMASTER), write_etcd)), Kind::Refused);
+    assert_eq!(kind(lab::up(dir, None, Path::new(HAMASTER), write_etcd)), Kind::Refused);
     drop(other);
     up();
     healthy("etcd is healthy after a down");
@@ -101,8 +103,8 @@ fn up_heals_whatever_happened_to_a_real_etcd() {
 fn only_one_command_works_on_a_lab_at_a_time() {
     let parent = tempfile::tempdir().unwrap();
     let dir = &parent.path().join("lab");
-    let outcome = lab::up(dir, Path::new(HAMASTER), |_| {
-        assert_eq!(kind(lab::up(dir, Path::new(HAMASTER), |_| Ok(()))), Kind::Conflict);
+    let outcome = lab::up(dir, None, Path::new(HAMASTER), |_| {
+        assert_eq!(kind(lab::up(dir, None, Path::new(HAMASTER), |_| Ok(()))), Kind::Conflict);
         assert_eq!(kind(lab::down(dir, true)), Kind::Conflict);
         Ok(())
     });
@@ -165,7 +167,7 @@ fn a_whole_master_comes_up_by_the_plan_of_init_and_its_manifests_are_run() {
     let bare = format!("{start} --command-timeout 2s {}", &rest[rest.find(" get ").unwrap()..]);
     assert!(!shell(&bare).status.success(), "{bare}");
 
-    kill(status.supervisor.unwrap().pid);
+    kill(status.masters[0].supervisor.as_ref().unwrap().pid);
     assert!(up().contains("nothing to do"), "what is enabled starts with the supervisor");
     assert!(hamaster(&["lab", "down", "--purge"], &dir, &assets).contains("down"));
     assert!(!dir.exists());

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods)] // tests act on files, processes and time
 
+mod fleet;
 mod labs;
+mod notify;
 mod pods;
 mod supervised;
 mod survival;

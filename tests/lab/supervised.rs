@@ -34,7 +34,7 @@ impl Lab {
     pub(crate) fn at_rest() -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Deeper than a socket address can say.
-        let home = Home::claim(&dir.path().join("deep".repeat(30)), "127.0.9.9".parse().unwrap()).unwrap();
+        let home = Home::claim(&dir.path().join("deep".repeat(30)), "127.0.9.9".parse().unwrap(), 1).unwrap();
         fs::create_dir_all(home.layout().unit("")).unwrap();
         fs::create_dir_all(home.layout().manifests()).unwrap();
         Self { units: Supervised::of(&home), home, dir }

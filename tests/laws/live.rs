@@ -90,7 +90,7 @@ impl Lab {
         let home = Home::find(&self.home()).unwrap().unwrap();
         let pki = home.layout().etcd_pki();
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=https://{}:2379", home.address().unwrap()));
+        command.env("ETCDCTL_API", "3").arg(format!("--endpoints=https://{}:2379", home.node().unwrap().ip));
         command.arg("--cacert").arg(pki.join("ca.crt"));
         command.arg("--cert").arg(pki.join("hamaster.crt")).arg("--key").arg(pki.join("hamaster.key"));
         said(command.args(args)).expect(0).out

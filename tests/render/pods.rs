@@ -147,7 +147,7 @@ fn a_lab_master_stays_on_its_own_addresses_and_below_its_prefix() {
     node.layout = layout::Layout::below("/tmp/lab/m1");
     let set = Set::with(&spec, &node, &hamaster::render::assumed_tools(&spec));
     assert!(set.paths().iter().all(|p| p.starts_with("/tmp/lab/m1")), "{:?}", set.paths());
-    assert_eq!(set.flag("kube-apiserver", "bind-address").unwrap(), "10.0.0.1");
+    assert_eq!(set.flag("kube-apiserver", "bind-address").unwrap(), "127.0.1.1");
     for component in ["kube-scheduler", "kube-controller-manager"] {
         assert_eq!(set.flag(component, "bind-address").unwrap(), "127.0.1.1");
         let pod = decode(set.text(&format!("{component}.yaml")));

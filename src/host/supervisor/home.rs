@@ -1,4 +1,6 @@
 //! A lab's directory: whose it is, what lies where in it, and who may work on it.
+//!
+//! Each master has a home of its own in it, `m1`, `m2`, …, with its files, its logs and its supervisor's records.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,26 +12,40 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::loopback;
 use crate::error::{Error, Result};
+use crate::spec::Node;
 use crate::spec::layout::Layout;
 
-/// The one master of a lab.
-pub const MASTER: &str = "m1";
+/// As many masters as a lab may have: etcd's own advice ends at seven members, and a lab is one machine.
+pub const MOST_MASTERS: u8 = 5;
 
 /// Written by us into a directory that was empty: what may be used, and what may be purged.
 const MARKER: &str = ".hamaster-lab";
+/// While this file is there, its master is cut off.
+const PARTITIONED: &str = "partitioned";
 const SCHEMA: &str = "hamaster/lab/v1";
 
-/// A lab's directory.
+/// A master's place in a lab's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     dir: PathBuf,
+    /// From 1.
+    number: u8,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
     schema: String,
+    /// Of the first master.
     address: IpAddr,
+    /// How many there are.
+    #[serde(default = "one")]
+    masters: u8,
+}
+
+fn one() -> u8 {
+    1
 }
 
 /// Held while a command works on a lab, or while its supervisor lives. The kernel lets go of it when the holder dies.
@@ -39,14 +55,14 @@ pub struct Lock {
 }
 
 impl Home {
-    /// The lab at `dir`, if there is one.
+    /// The first master of the lab at `dir`, if there is one.
     ///
     /// # Errors
     /// When `dir` holds something else.
     pub fn find(dir: &Path) -> Result<Option<Self>> {
         let Ok(dir) = dir.canonicalize() else { return Ok(None) };
         if dir.join(MARKER).is_file() {
-            return Ok(Some(Self { dir }));
+            return Ok(Some(Self { dir, number: 1 }));
         }
         match fs::read_dir(&dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => Ok(None),
@@ -57,11 +73,11 @@ impl Home {
         }
     }
 
-    /// Makes `dir` a lab whose master answers on `address`; `dir` must be absent or empty.
+    /// Makes `dir` a lab of `masters` whose first answers on `address`; `dir` must be absent or empty.
     ///
     /// # Errors
     /// When `dir` holds something else or cannot be made.
-    pub fn claim(dir: &Path, address: IpAddr) -> Result<Self> {
+    pub fn claim(dir: &Path, address: IpAddr, masters: u8) -> Result<Self> {
         let failed = |e: io::Error| {
             Error::apply(format!("cannot make the lab directory {}", dir.display()))
                 .cause(e)
@@ -78,38 +94,90 @@ impl Home {
             return Err(foreign(dir));
         }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        let home = Self { dir: dir.clone() };
-        let marker = Marker { schema: SCHEMA.to_owned(), address };
+        let home = Self { dir: dir.clone(), number: 1 };
+        let marker = Marker { schema: SCHEMA.to_owned(), address, masters };
         // Ours from the start: an undo of the first `up` must not try to take away what logs are written below.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(home.dir.join(MASTER)).map_err(failed)?;
+        for master in (1..=masters).map(|number| Self { number, ..home.clone() }) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(master.own()).map_err(failed)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(master.run_dir()).map_err(failed)?;
+        }
         home.replace(&home.dir.join(MARKER), &serde_json::to_vec(&marker).unwrap_or_default()).map_err(failed)?;
         Ok(home)
     }
 
-    /// The loopback address this lab's master was given.
+    /// All masters of this lab.
     ///
     /// # Errors
     /// When the marker cannot be read.
-    pub fn address(&self) -> Result<IpAddr> {
+    pub fn masters(&self) -> Result<Vec<Self>> {
+        Ok((1..=self.marker()?.masters).map(|number| Self { dir: self.dir.clone(), number }).collect())
+    }
+
+    /// The master called `name`.
+    ///
+    /// # Errors
+    /// When this lab has none of that name.
+    pub fn master(&self, name: &str) -> Result<Self> {
+        let all = self.masters()?;
+        let names: Vec<String> = all.iter().map(Self::name).collect();
+        all.into_iter().find(|home| home.name() == name).ok_or_else(|| {
+            Error::usage(format!("the lab at {} has no master {name}", self.dir.display()))
+                .hint(format!("one of: {}", names.join(", ")))
+        })
+    }
+
+    /// `m1`
+    pub fn name(&self) -> String {
+        format!("m{}", self.number)
+    }
+
+    /// This master's name and the loopback address it was given.
+    ///
+    /// # Errors
+    /// When the marker cannot be read.
+    pub fn node(&self) -> Result<Node> {
+        Ok(Node { name: self.name(), ip: loopback::of_master(self.marker()?.address, self.number) })
+    }
+
+    /// Where this master's processes listen: its own address, or behind its relay when there are other masters.
+    ///
+    /// # Errors
+    /// When the marker cannot be read.
+    pub fn loopback(&self) -> Result<IpAddr> {
+        let ip = self.node()?.ip;
+        Ok(if self.marker()?.masters > 1 { loopback::behind(ip) } else { ip })
+    }
+
+    fn marker(&self) -> Result<Marker> {
         let path = self.dir.join(MARKER);
         let wrong = |cause: String| {
-            Error::conflict(format!("{} does not say which address this lab has", path.display()))
+            Error::conflict(format!("{} does not say which addresses this lab has", path.display()))
                 .cause(cause)
                 .hint(format!("move {} away and run hamaster lab up again", self.dir.display()))
         };
         let bytes = fs::read(&path).map_err(|e| wrong(e.to_string()))?;
         let marker: Marker = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-        if marker.schema == SCHEMA { Ok(marker.address) } else { Err(wrong(format!("schema {}", marker.schema))) }
+        if marker.schema == SCHEMA { Ok(marker) } else { Err(wrong(format!("schema {}", marker.schema))) }
     }
 
-    /// The directory itself, canonical.
+    /// The lab's directory, canonical.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The master's files: the layout of a host, moved below this directory.
+    /// This master's part of it.
+    fn own(&self) -> PathBuf {
+        self.dir.join(self.name())
+    }
+
+    /// The supervisor's own files, apart from the master's.
+    pub(super) fn run_dir(&self) -> PathBuf {
+        self.dir.join("run").join(self.name())
+    }
+
+    /// The master's files: the layout of a host, moved below its directory.
     pub fn layout(&self) -> Layout {
-        Layout::below(self.dir.join(MASTER))
+        Layout::below(self.own())
     }
 
     /// The spec the lab was made from; an operator may edit it and run `up` again.
@@ -119,12 +187,12 @@ impl Home {
 
     /// What the supervisor itself has to say.
     pub fn supervisor_log(&self) -> PathBuf {
-        self.dir.join("supervisor.log")
+        self.run_dir().join("supervisor.log")
     }
 
     /// Output of the unit or container `name`.
     pub fn log(&self, name: &str) -> PathBuf {
-        self.dir.join(MASTER).join("log").join(format!("{name}.log"))
+        self.own().join("log").join(format!("{name}.log"))
     }
 
     pub(super) fn units(&self) -> PathBuf {
@@ -132,20 +200,20 @@ impl Home {
     }
 
     pub(super) fn enabled(&self) -> PathBuf {
-        self.dir.join(MASTER).join("enabled.json")
+        self.own().join("enabled.json")
     }
 
     pub(super) fn pids(&self) -> PathBuf {
-        self.dir.join("run/pids.json")
+        self.run_dir().join("pids.json")
     }
 
     pub(super) fn socket(&self) -> PathBuf {
-        self.dir.join("supervisor.sock")
+        self.run_dir().join("supervisor.sock")
     }
 
     /// The socket by a short name: a socket address holds 107 bytes, a lab may lie deeper than that.
     pub(super) fn with_socket<T>(&self, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        let dir = File::open(&self.dir)?;
+        let dir = File::open(self.run_dir())?;
         act(&PathBuf::from(format!("/proc/self/fd/{}/supervisor.sock", dir.as_raw_fd())))
     }
 
@@ -162,8 +230,8 @@ impl Home {
 
     /// Held by the supervisor for its whole life; `None` when one is alive.
     pub(super) fn supervisor_lock(&self) -> Result<Option<Lock>> {
-        let path = self.dir.join("run/supervisor.lock");
-        self.make_dir(&self.dir.join("run"))?;
+        let path = self.run_dir().join("supervisor.lock");
+        self.make_dir(&self.run_dir())?;
         File::options()
             .append(true)
             .create(true)
@@ -217,6 +285,25 @@ impl Home {
         let path = self.cluster_yaml();
         self.replace(&path, text.as_bytes())
             .map_err(|e| Error::apply(format!("cannot write {}", path.display())).cause(e))
+    }
+
+    /// This master is to be cut off from all others.
+    pub fn is_partitioned(&self) -> bool {
+        self.run_dir().join(PARTITIONED).exists()
+    }
+
+    /// Cuts this master off from all others, or ends that; the relays see to it. False when it was so already.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn partition(&self, off: bool) -> Result<bool> {
+        let path = self.run_dir().join(PARTITIONED);
+        if path.exists() == off {
+            return Ok(false);
+        }
+        let done = if off { self.replace(&path, b"") } else { fs::remove_file(&path) };
+        done.map_err(|e| Error::apply(format!("cannot change {}", path.display())).cause(e))?;
+        Ok(true)
     }
 
     /// Removes the lab with everything in it.

@@ -6,9 +6,11 @@
 pub mod home;
 pub mod log;
 pub mod loopback;
+mod notify;
 mod orphans;
 mod process;
 pub mod programs;
+mod relay;
 pub mod socket;
 mod static_pods;
 pub mod unit_file;
@@ -24,6 +26,7 @@ use home::{Home, Lock};
 use log::Log;
 use orphans::Alive;
 use process::Launcher;
+use relay::Relay;
 use socket::{Reply, Report, Request};
 use static_pods::StaticPods;
 use units::Units;
@@ -33,21 +36,26 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often manifests are read.
 const SCAN: Duration = Duration::from_millis(200);
 
-/// Runs the lab at `dir` until it is told to shut down or its directory is gone. `program` is this program: children
+/// Runs `master` of the lab at `dir` until it is told to shut down or its directory is gone. `program` is this program: children
 /// are started through its `lab exec`.
 ///
 /// # Errors
 /// When there is no lab, another supervisor runs it, or its socket cannot be made.
-pub fn run(dir: &Path, program: &Path) -> Result<()> {
+pub fn run(dir: &Path, master: &str, program: &Path) -> Result<()> {
     // Fails only for a process that leads a group already, and then it has a session of its own.
     let _ = rustix::process::setsid();
     // systemd's default. The command that started this one may have a stricter one.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let home = Home::find(dir)?.ok_or_else(|| Error::usage(format!("there is no lab at {}", dir.display())))?;
+    let home = home.master(master)?;
     let Some(_lock) = home.supervisor_lock()? else {
-        return Err(Error::conflict(format!("the lab at {} has a supervisor already", dir.display())));
+        return Err(Error::conflict(format!("{master} of the lab at {} has a supervisor already", dir.display())));
     };
     orphans::end(&home)?;
+    let relay = Relay::start(&home)?;
+    // Before anything runs: by this the others' relays know what is ours.
+    orphans::record(&home, &[])
+        .map_err(|e| Error::apply(format!("cannot write {}", home.pids().display())).cause(e))?;
     let (inbox, requests) = channel();
     socket::listen(&home, inbox)
         .map_err(|e| Error::apply(format!("cannot listen on {}", home.socket().display())).cause(e))?;
@@ -58,11 +66,12 @@ pub fn run(dir: &Path, program: &Path) -> Result<()> {
         units: Units::boot(&home, now),
         pods: StaticPods::new(&home),
         launcher: Launcher {
-            shim: vec![program.into(), OsString::from("lab"), OsString::from("exec")],
+            shim: vec![program.into(), OsString::from("run-bound")],
             path: variable("PATH"),
             home: variable("HOME"),
         },
         search: programs::search_dirs(),
+        relay,
         since: now,
         next_scan: now,
         written: vec![],
@@ -103,6 +112,8 @@ struct Supervisor {
     pods: StaticPods,
     launcher: Launcher,
     search: Vec<PathBuf>,
+    /// `None` for a lab's only master.
+    relay: Option<Relay>,
     since: Instant,
     next_scan: Instant,
     /// Processes as last written down.
@@ -135,6 +146,7 @@ impl Supervisor {
             Request::Report => Reply::Report(Report {
                 pid: std::process::id(),
                 uptime_seconds: now.duration_since(self.since).as_secs(),
+                partitioned: self.relay.as_ref().map(Relay::partitioned).unwrap_or_default(),
                 units: self.units.report(now),
                 pods: self.pods.report(now),
             }),
@@ -154,6 +166,11 @@ impl Supervisor {
             Request::Enable { unit, on } => done(self.units.enable(&unit, on)),
             Request::Start { unit } => done(self.units.start(&unit, now)),
             Request::Restart { unit } => done(self.units.restart(&unit, now)),
+            Request::Freeze { on } => {
+                self.units.freeze(on);
+                self.pods.freeze(on);
+                Reply::Done
+            }
             Request::Search { dirs } => {
                 if self.search != dirs {
                     self.search = dirs;
@@ -172,7 +189,10 @@ impl Supervisor {
             if !self.home.socket().exists() {
                 self.ending = true;
             }
-            if !self.ending {
+            if let Some(relay) = &self.relay {
+                relay.look();
+            }
+            if !self.ending && self.units.let_pods_run() {
                 self.pods.scan(now);
             }
             self.log.cut();

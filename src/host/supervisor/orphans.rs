@@ -1,6 +1,6 @@
 //! What a supervisor runs, written down, so that the next one can end what a killed one left behind.
 //!
-//! The kernel ends children with their supervisor (`programs::exec_bound`); this covers what slipped past that. A
+//! The kernel ends children with their supervisor (`host::bound`); this covers what slipped past that. A
 //! process is known by its number, its start time and the boot: a number alone may belong to somebody else by now.
 
 use std::fs;
@@ -23,18 +23,31 @@ pub(super) struct Alive {
 #[derive(Debug, Serialize, Deserialize)]
 struct Pids {
     boot: String,
+    /// The supervisor itself, which leads the session of all.
+    #[serde(default)]
+    supervisor: u32,
     processes: Vec<Alive>,
 }
 
 /// The identity of process `pid` while it runs; `None` when it is gone or only waits to be reaped.
 pub(super) fn alive(pid: u32) -> Option<Alive> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
+    let fields = stat(pid)?;
+    if matches!(fields.first()?.as_str(), "Z" | "X") {
         return None;
     }
-    Some(Alive { pid, start: fields.nth(18)?.parse().ok()? })
+    Some(Alive { pid, start: fields.get(19)?.parse().ok()? })
+}
+
+/// The session of process `pid`.
+pub(super) fn session(pid: u32) -> Option<u32> {
+    stat(pid)?.get(3)?.parse().ok()
+}
+
+/// The fields of `/proc/<pid>/stat` from the third on, the state.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
 fn boot_id() -> String {
@@ -43,19 +56,24 @@ fn boot_id() -> String {
 
 /// Writes down what runs now.
 pub(super) fn record(home: &Home, processes: &[Alive]) -> std::io::Result<()> {
-    let pids = Pids { boot: boot_id(), processes: processes.to_vec() };
+    let pids = Pids { boot: boot_id(), supervisor: std::process::id(), processes: processes.to_vec() };
     home.replace(&home.pids(), &serde_json::to_vec(&pids)?)
+}
+
+fn read(home: &Home) -> Option<Pids> {
+    // A half-written record cannot be: it is replaced by renaming. One that does not read names nobody.
+    let pids: Pids = serde_json::from_slice(&fs::read(home.pids()).ok()?).ok()?;
+    (pids.boot == boot_id()).then_some(pids)
+}
+
+/// The process that supervises `home`, or did last in this boot.
+pub(super) fn supervisor(home: &Home) -> Option<u32> {
+    read(home).map(|pids| pids.supervisor)
 }
 
 /// Ends what a dead supervisor of this lab left running, and waits until it is gone.
 pub(super) fn end(home: &Home) -> Result<()> {
-    // A half-written record cannot be: it is replaced by renaming. One that does not read names nobody.
-    let Some(pids) = fs::read(home.pids()).ok().and_then(|bytes| serde_json::from_slice::<Pids>(&bytes).ok()) else {
-        return Ok(());
-    };
-    if pids.boot != boot_id() {
-        return Ok(());
-    }
+    let Some(pids) = read(home) else { return Ok(()) };
     let deadline = Instant::now() + Duration::from_secs(10);
     for process in pids.processes {
         while alive(process.pid) == Some(process) {

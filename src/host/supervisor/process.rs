@@ -1,4 +1,4 @@
-//! One supervised process: started, watched, restarted after a pause, stopped.
+//! One supervised process: started, watched, restarted after a pause, stopped, frozen.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::log::Log;
+use super::notify::{Notify, Word};
 use super::orphans::{self, Alive};
 use super::socket::{Phase, ProcessReport};
 use super::unit_file::Restart;
@@ -22,9 +23,21 @@ const CRASH_LOOP: u32 = 3;
 /// What to run, resolved anew at each start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Invocation {
+    pub(super) command: Argv,
+    /// Run when the process has ended, however it did.
+    pub(super) stop_post: Option<Argv>,
+    pub(super) environment: BTreeMap<String, String>,
+    /// Where it says that it is ready.
+    pub(super) notify: Option<PathBuf>,
+    /// How long it may be silent, and what ends it then.
+    pub(super) watchdog: Option<(Duration, Signal)>,
+}
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Argv {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
-    pub(super) environment: BTreeMap<String, String>,
 }
 
 /// When to start again and how long to wait at a stop.
@@ -36,6 +49,8 @@ pub(super) struct Policy {
     pub(super) longest_pause: Duration,
     /// From SIGTERM to SIGKILL.
     pub(super) stop_timeout: Duration,
+    /// A clean end is what was wanted, and counts as running.
+    pub(super) remains: bool,
 }
 
 impl Policy {
@@ -45,10 +60,10 @@ impl Policy {
     }
 }
 
-/// Puts a child between the supervisor and its program, see [`super::programs::exec_bound`].
+/// Puts a child between the supervisor and its program, see [`crate::host::bound::run_bound`].
 #[derive(Debug, Clone)]
 pub(super) struct Launcher {
-    /// `hamaster lab exec`
+    /// `hamaster run-bound`
     pub(super) shim: Vec<OsString>,
     /// `PATH` of the children.
     pub(super) path: OsString,
@@ -75,6 +90,10 @@ enum State {
     Up(Running),
     /// SIGTERM was sent; SIGKILL follows at the given time, once.
     Stopping(Running, Option<Instant>),
+    /// It has ended and `ExecStopPost=` runs, until the first time at most; if wanted, it is restarted at the second.
+    Cleaning(Running, Instant, Instant),
+    /// It has done its work.
+    Done,
     /// Restarted at the given time.
     Pausing(Instant),
 }
@@ -84,6 +103,13 @@ struct Running {
     child: Child,
     alive: Option<Alive>,
     since: Instant,
+    what: Invocation,
+    notify: Option<Notify>,
+    ready: bool,
+    /// When the watchdog was last fed.
+    fed: Instant,
+    status: Option<String>,
+    frozen: bool,
 }
 
 impl Running {
@@ -92,6 +118,35 @@ impl Running {
             // It may just have exited, which is what is wanted.
             let _ = kill_process_group(group, signal);
         }
+    }
+
+    /// Asks it to end; a frozen process would not hear.
+    fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        self.freeze(false);
+    }
+
+    fn freeze(&mut self, on: bool) {
+        self.signal(if on { Signal::STOP } else { Signal::CONT });
+        self.frozen = on;
+    }
+
+    /// Takes in what it said.
+    fn listen(&mut self, now: Instant) {
+        for word in self.notify.iter().flat_map(Notify::words) {
+            match word {
+                Word::Ready => (self.ready, self.fed) = (true, now),
+                Word::Alive => self.fed = now,
+                Word::Trigger => self.fed = self.since,
+                Word::Status(status) => self.status = Some(status),
+            }
+        }
+    }
+
+    /// The signal due to a process whose watchdog was not fed in time.
+    fn silent(&self, now: Instant) -> Option<Signal> {
+        let (patience, signal) = self.what.watchdog?;
+        (self.ready && now.duration_since(self.fed) > patience).then_some(signal)
     }
 
     /// The exit status once it is over. What is left of its group is ended first, while the unreaped leader still
@@ -138,13 +193,20 @@ impl Process {
     pub(super) fn stop(&mut self, policy: &Policy, now: Instant) {
         self.wanted = false;
         self.state = match std::mem::replace(&mut self.state, State::Down) {
-            State::Up(running) => {
-                running.signal(Signal::TERM);
+            State::Up(mut running) => {
+                running.terminate();
                 State::Stopping(running, Some(now + policy.stop_timeout))
             }
-            State::Down | State::Pausing(_) => State::Down,
+            State::Down | State::Pausing(_) | State::Done => State::Down,
             stopping => stopping,
         };
+    }
+
+    /// Freezes what runs, or thaws it.
+    pub(super) fn freeze(&mut self, on: bool) {
+        if let State::Up(running) | State::Stopping(running, _) | State::Cleaning(running, ..) = &mut self.state {
+            running.freeze(on);
+        }
     }
 
     /// It was never started.
@@ -154,7 +216,16 @@ impl Process {
 
     /// Nothing of it runs, and nothing will by itself.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self.state, State::Down)
+        matches!(self.state, State::Down | State::Done)
+    }
+
+    /// It runs and has said so where it should, or it has done its work.
+    pub(super) fn is_active(&self) -> bool {
+        match &self.state {
+            State::Up(running) => running.ready,
+            State::Done => true,
+            _ => false,
+        }
     }
 
     pub(super) fn alive(&self) -> Option<Alive> {
@@ -163,7 +234,7 @@ impl Process {
 
     fn running(&self) -> Option<&Running> {
         match &self.state {
-            State::Up(running) | State::Stopping(running, _) => Some(running),
+            State::Up(running) | State::Stopping(running, _) | State::Cleaning(running, ..) => Some(running),
             _ => None,
         }
     }
@@ -179,17 +250,22 @@ impl Process {
         self.state = match std::mem::replace(&mut self.state, State::Down) {
             State::Up(mut running) => match running.reap() {
                 None => {
+                    running.listen(now);
                     if now.duration_since(running.since) >= SETTLED {
                         self.crashes = 0;
                     }
-                    State::Up(running)
+                    self.watched(running, policy, now)
                 }
-                Some(status) => self.ended(status, policy, now),
+                Some(status) => {
+                    let next = self.ended(status, policy, now);
+                    self.clean_up(running, next, policy, launcher, now)
+                }
             },
             State::Stopping(mut running, kill_at) => match running.reap() {
                 Some(status) => {
                     self.log.note(&format!("{} stopped, {status}", self.name));
-                    if self.wanted { State::Pausing(now) } else { State::Down }
+                    let next = if self.wanted { State::Pausing(now) } else { State::Down };
+                    self.clean_up(running, next, policy, launcher, now)
                 }
                 None if kill_at.is_some_and(|at| now >= at) => {
                     self.log.note(&format!("{} did not stop in {:?}: killed", self.name, policy.stop_timeout));
@@ -198,15 +274,52 @@ impl Process {
                 }
                 None => State::Stopping(running, kill_at),
             },
+            State::Cleaning(mut running, kill_at, again) => match running.reap() {
+                Some(_) if self.wanted => State::Pausing(again),
+                Some(_) => State::Down,
+                None => {
+                    if now >= kill_at {
+                        running.signal(Signal::KILL);
+                    }
+                    State::Cleaning(running, kill_at, again)
+                }
+            },
             other => other,
         };
         if matches!(self.state, State::Pausing(until) if now >= until) {
-            self.state = match resolve().and_then(|what| self.launch(&what, launcher, now)) {
+            self.state = match resolve().and_then(|what| self.launch(what, launcher, now)) {
                 Ok(running) => State::Up(running),
                 Err(why) => self.crashed(why, policy, now),
             };
         }
         self.log.cut();
+    }
+
+    /// Ends it if it has been silent for too long.
+    fn watched(&mut self, mut running: Running, policy: &Policy, now: Instant) -> State {
+        let Some(signal) = running.silent(now) else { return State::Up(running) };
+        self.log.note(&format!("{}: silent for longer than its watchdog allows", self.name));
+        running.signal(signal);
+        self.problem = Some("it was silent for longer than its watchdog allows".to_owned());
+        self.wanted = policy.restart != Restart::No;
+        self.restarts += u32::from(self.wanted);
+        // Once: the signal is on its way.
+        running.what.watchdog = None;
+        State::Stopping(running, Some(now + policy.stop_timeout))
+    }
+
+    /// What is run after the process has ended comes before `next`.
+    fn clean_up(&mut self, ended: Running, next: State, policy: &Policy, launcher: &Launcher, now: Instant) -> State {
+        let Some(command) = ended.what.stop_post.clone() else { return next };
+        let again = if let State::Pausing(at) = next { at } else { now };
+        let what = Invocation { command, stop_post: None, notify: None, watchdog: None, ..ended.what.clone() };
+        match self.launch(what, launcher, now) {
+            Ok(running) => State::Cleaning(running, now + policy.stop_timeout, again),
+            Err(why) => {
+                self.log.note(&why);
+                next
+            }
+        }
     }
 
     fn ended(&mut self, status: ExitStatus, policy: &Policy, now: Instant) -> State {
@@ -226,6 +339,9 @@ impl Process {
         }
         self.log.note(&format!("{} ended, {status}", self.name));
         self.wanted = false;
+        if clean && policy.remains {
+            return State::Done;
+        }
         self.problem = (!clean).then(|| status.to_string());
         State::Down
     }
@@ -241,17 +357,20 @@ impl Process {
         State::Pausing(now + pause)
     }
 
-    fn launch(&mut self, what: &Invocation, launcher: &Launcher, now: Instant) -> Result<Running, String> {
-        let failed = |e: std::io::Error| format!("cannot start {}: {e}", what.program.display());
+    fn launch(&self, what: Invocation, launcher: &Launcher, now: Instant) -> Result<Running, String> {
+        let Argv { program, arguments } = &what.command;
+        let failed = |e: std::io::Error| format!("cannot start {}: {e}", program.display());
         let output = self.log.open().map_err(failed)?;
         let [shim, shim_arguments @ ..] = launcher.shim.as_slice() else { return Err("no launcher".to_owned()) };
-        let child = Command::new(shim)
+        let notify = what.notify.as_deref().map(Notify::listen).transpose().map_err(failed)?;
+        let mut command = Command::new(shim);
+        command
             .args(shim_arguments)
             .arg("--parent")
             .arg(std::process::id().to_string())
             .arg("--")
-            .arg(&what.program)
-            .args(&what.arguments)
+            .arg(program)
+            .args(arguments)
             // Like systemd: a clean environment. An ETCD_NAME of the operator's shell must not reach etcd.
             .env_clear()
             .env("PATH", &launcher.path)
@@ -261,28 +380,37 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(output)
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
+            .process_group(0);
+        if let Some(notify) = &notify {
+            command.env("NOTIFY_SOCKET", notify.address());
+        }
+        if let Some((patience, _)) = what.watchdog {
+            command.env("WATCHDOG_USEC", patience.as_micros().to_string());
+        }
+        let child = command.spawn().map_err(failed)?;
         let alive = orphans::alive(child.id());
         self.log.note(&format!("{} started as process {}", self.name, child.id()));
-        Ok(Running { child, alive, since: now })
+        let ready = notify.is_none();
+        Ok(Running { child, alive, since: now, what, notify, ready, fed: now, status: None, frozen: false })
     }
 
     pub(super) fn failed(&self) -> bool {
         match self.state {
             State::Down => self.problem.is_some(),
-            State::Up(_) | State::Pausing(_) => self.crashes >= CRASH_LOOP,
-            State::Stopping(..) => false,
+            State::Up(_) | State::Pausing(_) | State::Cleaning(..) => self.crashes >= CRASH_LOOP,
+            State::Stopping(..) | State::Done => false,
         }
     }
 
     pub(super) fn report(&self, now: Instant) -> ProcessReport {
-        let phase = match self.state {
+        let phase = match &self.state {
             State::Down if self.problem.is_some() => Phase::Failed,
             State::Down => Phase::Stopped,
+            State::Up(running) | State::Stopping(running, _) if running.frozen => Phase::Frozen,
+            State::Up(running) if !running.ready => Phase::Starting,
             State::Up(_) => Phase::Running,
-            State::Stopping(..) => Phase::Stopping,
+            State::Done => Phase::Done,
+            State::Stopping(..) | State::Cleaning(..) => Phase::Stopping,
             State::Pausing(_) => Phase::Waiting,
         };
         ProcessReport {
@@ -295,6 +423,7 @@ impl Process {
                 _ => None,
             },
             problem: if phase == Phase::Running { None } else { self.problem.clone() },
+            status: self.running().and_then(|r| r.status.clone()),
             log: self.log.path().to_owned(),
         }
     }

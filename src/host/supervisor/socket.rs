@@ -56,6 +56,11 @@ pub enum Request {
     },
     /// Everything that is supervised.
     Report,
+    /// Freeze every process, as a hanging machine would, or thaw them.
+    Freeze {
+        /// Or thaw.
+        on: bool,
+    },
     /// Stop everything, then end.
     Shutdown,
 }
@@ -99,6 +104,9 @@ pub struct Report {
     pub pid: u32,
     /// Since when it runs.
     pub uptime_seconds: u64,
+    /// Masters that are cut off from all others, as this one's relay knows it.
+    #[serde(default)]
+    pub partitioned: Vec<String>,
     /// Units it has read.
     pub units: Vec<ProcessReport>,
     /// Static pods.
@@ -139,6 +147,9 @@ pub struct ProcessReport {
     /// Why it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What it says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
     /// Its output.
     pub log: PathBuf,
 }
@@ -149,8 +160,14 @@ pub struct ProcessReport {
 pub enum Phase {
     /// Never started, or stopped by request.
     Stopped,
+    /// It runs and has not said yet that it is ready.
+    Starting,
     /// It runs.
     Running,
+    /// It runs and is not let to (SIGSTOP).
+    Frozen,
+    /// It has done its work.
+    Done,
     /// Told to stop.
     Stopping,
     /// The next start is due after a pause.

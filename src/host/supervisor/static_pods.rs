@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::home::Home;
 use super::log::Log;
 use super::orphans::Alive;
-use super::process::{Invocation, Launcher, Policy, Process};
+use super::process::{Argv, Invocation, Launcher, Policy, Process};
 use super::programs;
 use super::socket::PodReport;
 use super::unit_file::Restart;
@@ -82,6 +82,7 @@ impl Pod {
             pause: Duration::from_secs(1),
             longest_pause: LONGEST_PAUSE,
             stop_timeout: grace.min(LONGEST_GRACE),
+            remains: false,
         }
     }
 }
@@ -102,7 +103,8 @@ impl Container {
         let name = Path::new(&command).file_name().and_then(|n| n.to_str()).ok_or("the command is not a program")?;
         let program = programs::find(search, name)
             .ok_or_else(|| format!("no program {name} on PATH or in KUBEBUILDER_ASSETS"))?;
-        Ok(Invocation { program, arguments: words.collect(), environment })
+        let command = Argv { program, arguments: words.collect() };
+        Ok(Invocation { command, stop_post: None, environment, notify: None, watchdog: None })
     }
 }
 
@@ -201,6 +203,10 @@ impl StaticPods {
         for (file, text) in manifests {
             self.pods.insert(file, RunningPod::start(text, &self.home, now));
         }
+    }
+
+    pub(super) fn freeze(&mut self, on: bool) {
+        self.pods.values_mut().flat_map(|p| &mut p.processes).for_each(|p| p.freeze(on));
     }
 
     /// Tries again now what waits for its next start.

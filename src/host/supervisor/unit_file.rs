@@ -1,10 +1,13 @@
-//! Reads what a lab acts on in a systemd unit: the command, its environment, when to restart, how long to wait.
+//! Reads what a lab acts on in a systemd unit: the commands, their environment, when to restart, how long to wait, who
+//! tells that it is ready and alive.
 //!
-//! Users, sandboxing and the notify protocol are systemd's own; a lab runs the same command as a plain process.
+//! Users and sandboxing are systemd's own; a lab runs the same commands as plain processes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 /// A parsed unit, drop-ins included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,31 @@ pub struct UnitFile {
     pub restart_delay: Duration,
     /// `TimeoutStopSec=`. Default 90 s.
     pub stop_timeout: Duration,
+    /// `Type=`. Default simple.
+    pub kind: Kind,
+    /// `RemainAfterExit=`: a clean end counts as running.
+    pub remains: bool,
+    /// Words of `ExecStopPost=`, run whenever the process has ended.
+    pub stop_post: Vec<String>,
+    /// `WatchdogSec=`: a process that is silent for this long is ended. Default: it may be silent.
+    pub watchdog: Option<Duration>,
+    /// `WatchdogSignal=`. Default ABRT.
+    pub watchdog_signal: Signal,
+    /// `RuntimeDirectory=`, below `/run`.
+    pub runtime_directories: Vec<String>,
+    /// `Before=kubelet.service`: no static pod starts until it is done.
+    pub before_kubelet: bool,
+}
+
+/// When a unit counts as running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Once its process is there.
+    Simple,
+    /// Once its process says so.
+    Notify,
+    /// Never: it does its work and ends.
+    Oneshot,
 }
 
 /// Which exits are followed by a new start.
@@ -47,13 +75,26 @@ impl UnitFile {
             restart: Restart::No,
             restart_delay: Duration::from_millis(100),
             stop_timeout: Duration::from_secs(90),
+            kind: Kind::Simple,
+            remains: false,
+            stop_post: vec![],
+            watchdog: None,
+            watchdog_signal: Signal::ABORT,
+            runtime_directories: vec![],
+            before_kubelet: false,
         };
         let mut section = String::new();
         for line in logical_lines(text) {
             if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
                 name.clone_into(&mut section);
-            } else if let (true, Some((key, value))) = (section == "Service", line.split_once('=')) {
-                unit.set(key.trim(), value.trim()).map_err(|why| format!("{}: {why}", key.trim()))?;
+            } else if let Some((key, value)) = line.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
+                match (section.as_str(), key) {
+                    ("Service", _) => unit.set(key, value).map_err(|why| format!("{key}: {why}"))?,
+                    ("Unit", "Before") => {
+                        unit.before_kubelet |= value.split_whitespace().any(|u| u == "kubelet.service");
+                    }
+                    _ => {}
+                }
             }
         }
         if unit.exec.is_empty() { Err("it has no ExecStart".to_owned()) } else { Ok(unit) }
@@ -63,8 +104,30 @@ impl UnitFile {
         match key {
             "ExecStart" if value.is_empty() => self.exec.clear(),
             "ExecStart" if !self.exec.is_empty() => return Err("given more than once".to_owned()),
-            // `-` forgives failures, `+` and `!` are about privileges: none of them changes what is run.
-            "ExecStart" => self.exec = specifiers(words(value.trim_start_matches(['-', '+', '!']))?)?,
+            "ExecStart" => self.exec = command(value)?,
+            "ExecStopPost" if !self.stop_post.is_empty() && !value.is_empty() => {
+                return Err("given more than once".to_owned());
+            }
+            "ExecStopPost" => self.stop_post = command(value)?,
+            "Type" => {
+                self.kind = match value {
+                    "simple" | "exec" => Kind::Simple,
+                    "notify" => Kind::Notify,
+                    "oneshot" => Kind::Oneshot,
+                    other => return Err(format!("`{other}` is not known to a lab")),
+                }
+            }
+            "RemainAfterExit" => self.remains = matches!(value, "yes" | "true" | "on" | "1"),
+            "WatchdogSec" => self.watchdog = Some(duration(value)?).filter(|d| !d.is_zero()),
+            "WatchdogSignal" => {
+                self.watchdog_signal = match value.trim_start_matches("SIG") {
+                    "KILL" => Signal::KILL,
+                    "ABRT" => Signal::ABORT,
+                    "TERM" => Signal::TERM,
+                    _ => return Err(format!("`{value}` is not known to a lab")),
+                }
+            }
+            "RuntimeDirectory" => self.runtime_directories.extend(specifiers(words(value)?)?),
             "Environment" if value.is_empty() => self.environment.clear(),
             "Environment" => {
                 for word in specifiers(words(value)?)? {
@@ -91,6 +154,11 @@ impl UnitFile {
         }
         Ok(())
     }
+}
+
+/// A command line: `-` forgives failures, `+` and `!` are about privileges; none of them changes what is run.
+fn command(value: &str) -> Result<Vec<String>, String> {
+    specifiers(words(value.trim_start_matches(['-', '+', '!']))?)
 }
 
 /// Lines joined at a trailing backslash; comments, also between joined lines, and blank lines are gone.

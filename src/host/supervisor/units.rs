@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::home::Home;
 use super::log::Log;
 use super::orphans::Alive;
-use super::process::{Invocation, Launcher, Policy, Process};
+use super::process::{Argv, Invocation, Launcher, Policy, Process};
 use super::programs;
 use super::socket::{ProcessReport, UnitReport};
-use super::unit_file::{self, Restart, UnitFile};
+use super::unit_file::{self, Kind, Restart, UnitFile};
 
 /// All units that were asked for or are enabled.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Units {
     home: Home,
     enabled: BTreeSet<String>,
     units: BTreeMap<String, Unit>,
+    /// Units of this boot that pods still wait for.
+    awaited: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -32,11 +34,11 @@ struct Unit {
 impl Unit {
     /// A unit file that does not read is never started by; what still runs is given systemd's default time to stop.
     fn policy(&self) -> Policy {
-        let (restart, pause, stop_timeout) = match &self.file {
-            Ok(file) => (file.restart, file.restart_delay, file.stop_timeout),
-            Err(_) => (Restart::No, Duration::ZERO, Duration::from_secs(90)),
+        let (restart, pause, stop_timeout, remains) = match &self.file {
+            Ok(file) => (file.restart, file.restart_delay, file.stop_timeout, file.remains),
+            Err(_) => (Restart::No, Duration::ZERO, Duration::from_secs(90), false),
         };
-        Policy { restart, pause, longest_pause: pause, stop_timeout }
+        Policy { restart, pause, longest_pause: pause, stop_timeout, remains }
     }
 }
 
@@ -44,11 +46,13 @@ impl Units {
     /// Reads what is enabled and wants it to run.
     pub(super) fn boot(home: &Home, now: Instant) -> Self {
         let enabled = fs::read(home.enabled()).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        let mut units = Self { home: home.clone(), enabled, units: BTreeMap::new() };
+        let mut units = Self { home: home.clone(), enabled, units: BTreeMap::new(), awaited: BTreeSet::new() };
         for name in units.enabled.clone() {
             // One that cannot be read stays down; its state says so to whoever asks.
             let _ = units.start(&name, now);
         }
+        let first = |(_, unit): &(&String, &Unit)| unit.file.as_ref().is_ok_and(|f| f.before_kubelet);
+        units.awaited = units.units.iter().filter(first).map(|(name, _)| name.clone()).collect();
         units
     }
 
@@ -106,7 +110,7 @@ impl Units {
         UnitReport {
             loaded: on_disk.is_some(),
             enabled,
-            active: report.uptime_seconds.is_some(),
+            active: unit.process.is_active(),
             failed: unit.process.failed() || unit.file.is_err(),
             needs_reload: on_disk.as_ref() != Some(&unit.text),
             pid: report.pid,
@@ -149,6 +153,17 @@ impl Units {
         }
     }
 
+    pub(super) fn freeze(&mut self, on: bool) {
+        self.units.values_mut().for_each(|u| u.process.freeze(on));
+    }
+
+    /// What was to come before the kubelet at this boot has done its work.
+    pub(super) fn let_pods_run(&mut self) -> bool {
+        let units = &self.units;
+        self.awaited.retain(|name| !units.get(name).is_some_and(|u| u.process.is_active()));
+        self.awaited.is_empty()
+    }
+
     pub(super) fn stop_all(&mut self, now: Instant) {
         for unit in self.units.values_mut() {
             let policy = unit.policy();
@@ -161,10 +176,12 @@ impl Units {
     }
 
     pub(super) fn tick(&mut self, launcher: &Launcher, search: &[PathBuf], now: Instant) {
-        for unit in self.units.values_mut() {
+        let (run, notify) = (self.home.layout().path("/run"), self.home.run_dir().join("notify"));
+        for (name, unit) in &mut self.units {
             let policy = unit.policy();
             let file = &unit.file;
-            unit.process.tick(&policy, launcher, now, || invocation(file.as_ref().map_err(Clone::clone)?, search));
+            let what = || invocation(file.as_ref().map_err(Clone::clone)?, search, &run, &notify.join(name));
+            unit.process.tick(&policy, launcher, now, what);
         }
     }
 
@@ -179,8 +196,8 @@ impl Units {
     }
 }
 
-/// What a start of the unit runs, its environment files read now.
-fn invocation(unit: &UnitFile, search: &[PathBuf]) -> Result<Invocation, String> {
+/// What a start of the unit runs, its environment files read now. `run` stands for `/run`.
+fn invocation(unit: &UnitFile, search: &[PathBuf], run: &Path, notify: &Path) -> Result<Invocation, String> {
     let mut environment: BTreeMap<String, String> = unit.environment.iter().cloned().collect();
     for (path, optional) in &unit.environment_files {
         match fs::read_to_string(path) {
@@ -190,11 +207,23 @@ fn invocation(unit: &UnitFile, search: &[PathBuf]) -> Result<Invocation, String>
             Err(e) => return Err(format!("cannot read {}: {e}", path.display())),
         }
     }
-    let mut words = unit_file::expand(&unit.exec, &environment).into_iter();
-    let program = words.next().ok_or("ExecStart is empty")?;
-    let program = match Path::new(&program) {
-        path if path.is_absolute() => path.to_owned(),
-        _ => programs::find(search, &program).ok_or_else(|| format!("no program {program} on PATH"))?,
+    for dir in unit.runtime_directories.iter().map(|dir| run.join(dir)) {
+        fs::create_dir_all(&dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
+    }
+    let argv = |words: &[String]| {
+        let mut words = unit_file::expand(words, &environment).into_iter();
+        let program = words.next().ok_or("the command is empty")?;
+        let program = match Path::new(&program) {
+            path if path.is_absolute() => path.to_owned(),
+            _ => programs::find(search, &program).ok_or_else(|| format!("no program {program} on PATH"))?,
+        };
+        Ok::<_, String>(Argv { program, arguments: words.collect() })
     };
-    Ok(Invocation { program, arguments: words.collect(), environment })
+    Ok(Invocation {
+        command: argv(&unit.exec)?,
+        stop_post: if unit.stop_post.is_empty() { None } else { Some(argv(&unit.stop_post)?) },
+        notify: (unit.kind == Kind::Notify).then(|| notify.to_owned()),
+        watchdog: unit.watchdog.map(|patience| (patience, unit.watchdog_signal)),
+        environment,
+    })
 }

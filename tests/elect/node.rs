@@ -1,0 +1,258 @@
+//! A candidate on a host of its own, under what plays systemd for it: the units' restart, watchdog and ExecStopPost.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::elector::{Elector, Profile};
+use crate::etcd::Etcd;
+use crate::network::{Host, tool};
+use crate::oracle::MANIFEST;
+
+/// What a node is made of.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    /// What runs on it.
+    pub(crate) elector: Elector,
+    /// Its times.
+    pub(crate) profile: Profile,
+    /// The group.
+    pub(crate) group: String,
+    /// `n0`, `n1`, …
+    pub(crate) id: String,
+    /// Where it is.
+    pub(crate) host: Host,
+    /// All its files.
+    pub(crate) place: PathBuf,
+    /// Its wall clock is one of its own.
+    pub(crate) steppable: bool,
+}
+
+impl Plan {
+    /// The kubelet's directory.
+    pub(crate) fn destination(&self) -> PathBuf {
+        self.place.join("manifests")
+    }
+
+    /// What is installed by the leader.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.place.join("source.yaml")
+    }
+
+    /// What is there while it leads.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.destination().join(MANIFEST)
+    }
+
+    /// By how much its wall clock is wrong.
+    pub(crate) fn clock(&self) -> PathBuf {
+        self.place.join("clock")
+    }
+
+    /// What it said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+}
+
+/// A node; dropping it ends it.
+pub(crate) struct Node {
+    /// What it is made of.
+    pub(crate) plan: Plan,
+    unit: Arc<Mutex<Unit>>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Unit {
+    wanted: bool,
+    ended: bool,
+    child: Option<Child>,
+    exits: Vec<ExitStatus>,
+    bites: usize,
+}
+
+impl Node {
+    /// Makes its files; it is not started.
+    pub(crate) fn new(plan: Plan, etcd: &Etcd) -> Self {
+        fs::create_dir_all(plan.destination()).unwrap();
+        fs::write(plan.source(), "apiVersion: v1\n").unwrap();
+        plan.elector.configure(&plan, etcd);
+        fs::write(plan.clock(), "+0\n").unwrap();
+        // Each host has a machine id and a boot id of its own.
+        fs::write(plan.place.join("machine-id"), random_id().replace('-', "")).unwrap();
+        fs::write(plan.place.join("boot-id"), random_id()).unwrap();
+        let mut client = Command::new("true");
+        etcd.client_environment(&mut client);
+        let environment: Vec<_> = client.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
+        let unit = Arc::new(Mutex::new(Unit::default()));
+        let supervisor = Supervisor {
+            unit: unit.clone(),
+            notify: bind(&plan.place.join("notify")),
+            environment,
+            plan: plan.clone(),
+            ready: false,
+            alive: Instant::now(),
+        };
+        let supervisor = Some(std::thread::spawn(move || supervisor.run()));
+        Self { plan, unit, supervisor }
+    }
+
+    /// `systemctl start`
+    pub(crate) fn start(&self) {
+        self.unit.lock().unwrap().wanted = true;
+    }
+
+    /// `systemctl stop`, which ends it gracefully; it may still be ending on return.
+    pub(crate) fn stop(&self) {
+        self.unit.lock().unwrap().wanted = false;
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal to the process, if there is one. Whoever dies of it is restarted.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let unit = self.unit.lock().unwrap();
+        if let Some(child) = &unit.child {
+            // It may be a zombie that the supervisor has not reaped yet.
+            let _ = kill_process_group(Pid::from_child(child), signal);
+        }
+    }
+
+    /// The host loses power: nothing of it runs, its /run is lost, what it manifested is dead.
+    pub(crate) fn crash(&self) {
+        let mut unit = self.unit.lock().unwrap();
+        unit.wanted = false;
+        if let Some(mut child) = unit.child.take() {
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            child.wait().unwrap();
+        }
+        let _ = fs::remove_file(self.plan.manifest());
+        let _ = fs::remove_dir_all(self.plan.place.join("run"));
+        fs::write(self.plan.place.join("boot-id"), random_id()).unwrap();
+    }
+
+    /// The process runs now.
+    pub(crate) fn is_running(&self) -> bool {
+        self.unit.lock().unwrap().child.is_some()
+    }
+
+    /// How its processes ended.
+    pub(crate) fn exits(&self) -> Vec<ExitStatus> {
+        self.unit.lock().unwrap().exits.clone()
+    }
+
+    /// How often the watchdog killed it.
+    pub(crate) fn bites(&self) -> usize {
+        self.unit.lock().unwrap().bites
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.unit.lock().unwrap().ended = true;
+        self.signal(Signal::KILL);
+        let _ = self.supervisor.take().map(JoinHandle::join);
+    }
+}
+
+/// Lives in a thread of its own.
+struct Supervisor {
+    unit: Arc<Mutex<Unit>>,
+    notify: UnixDatagram,
+    environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    plan: Plan,
+    ready: bool,
+    alive: Instant,
+}
+
+/// RestartSec of the shipped unit.
+const RESTART: Duration = Duration::from_millis(100);
+
+impl Supervisor {
+    fn run(mut self) {
+        let mut restart = Instant::now();
+        loop {
+            self.listen();
+            let shared = self.unit.clone();
+            let mut unit = shared.lock().unwrap();
+            if unit.ended {
+                if let Some(mut child) = unit.child.take() {
+                    child.wait().unwrap();
+                }
+                return;
+            }
+            let Some(child) = unit.child.as_mut() else {
+                if unit.wanted && Instant::now() >= restart {
+                    (self.ready, self.alive) = (false, Instant::now());
+                    unit.child = Some(self.spawn());
+                }
+                continue;
+            };
+            let watchdog = self.plan.elector.watchdog(self.plan.profile);
+            if self.ready && watchdog.is_some_and(|w| self.alive.elapsed() > w) {
+                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+                child.wait().unwrap();
+                unit.bites += 1;
+            }
+            let Some(child) = unit.child.as_mut() else { continue };
+            if let Some(status) = child.try_wait().unwrap() {
+                unit.child = None;
+                unit.exits.push(status);
+                drop(unit);
+                if let Some(mut after) = self.plan.elector.stop_post(&self.plan) {
+                    self.surround(&mut after).status().unwrap();
+                }
+                restart = Instant::now() + RESTART;
+            }
+        }
+    }
+
+    /// Takes in what the process says, for at most a moment.
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = self.notify.recv(&mut buffer) {
+            for line in String::from_utf8_lossy(&buffer[..length]).lines() {
+                match line {
+                    "READY=1" => (self.ready, self.alive) = (true, Instant::now()),
+                    "WATCHDOG=1" => self.alive = Instant::now(),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = self.plan.elector.command(&self.plan);
+        if let Some(watchdog) = self.plan.elector.watchdog(self.plan.profile) {
+            command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        }
+        self.surround(&mut command).process_group(0).spawn().unwrap()
+    }
+
+    fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let log = File::options().create(true).append(true).open(self.plan.place.join("log")).unwrap();
+        command
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .env("NOTIFY_SOCKET", self.plan.place.join("notify"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+    }
+}
+
+fn bind(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    socket
+}
+
+fn random_id() -> String {
+    tool("cat", &["/proc/sys/kernel/random/uuid"]).trim().to_owned()
+}
