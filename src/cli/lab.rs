@@ -1,6 +1,5 @@
 //! `hamaster lab`: masters on loopback under supervisors of plain processes.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,16 +56,6 @@ pub enum LabCommand {
         #[arg(default_value = "m1")]
         master: String,
     },
-    /// A supervised process before it becomes its program
-    #[command(hide = true)]
-    Exec {
-        /// Process id of the supervisor
-        #[arg(long)]
-        parent: u32,
-        /// The program and its arguments
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
 }
 
 /// Which lab.
@@ -80,7 +69,7 @@ pub struct At {
 /// Which master.
 #[derive(Debug, Args)]
 pub struct Victim {
-    /// m1, m2, …
+    /// Its name: m1 is the first
     #[arg(value_name = "MASTER")]
     master: String,
     #[command(flatten)]
@@ -116,7 +105,6 @@ pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
         LabCommand::Partition(victim) => inflict(victim, Fault::Partition, "cut off", ui)?,
         LabCommand::Heal(victim) => inflict(victim, Fault::Heal, "connected", ui)?,
         LabCommand::Supervise { dir, master } => lab::supervise(dir, master, &program()?)?,
-        LabCommand::Exec { parent, argv } => match lab::exec_bound(*parent, argv)? {},
     }
     Ok(ExitCode::SUCCESS)
 }

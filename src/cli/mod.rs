@@ -7,12 +7,14 @@ pub mod lab;
 pub mod report;
 mod resolve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::Result;
+use crate::host::bound;
 use crate::spec::file::Overrides;
 use crate::ui::{ColorChoice, Format, Ui};
 
@@ -70,6 +72,19 @@ enum Command {
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// A child of hamaster's before it becomes its program
+    #[command(hide = true)]
+    RunBound {
+        /// Process id of the parent it must not outlive
+        #[arg(long)]
+        parent: u32,
+        /// Directory of the cgroup it enters
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        argv: Vec<OsString>,
+    },
     /// Shell completions on stdout
     Completions {
         /// For which shell
@@ -173,6 +188,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Doctor(args) => report::doctor(&args, global, ui),
         Command::Elect(args) => elect::run(&args, ui),
         Command::Lab(command) => lab::run(&command, ui),
+        Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {
             let mut text = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "hamaster", &mut text);

@@ -10,7 +10,7 @@ use hamaster::elect::instant::Instant;
 use crate::{leader, waiting};
 
 /// `name{labels}` → value, after checking the form of everything.
-pub fn parse(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
     let mut series = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let (mut family, mut kind) = (String::new(), String::new());

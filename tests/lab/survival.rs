@@ -44,8 +44,8 @@ fn an_orphan_is_ended_by_the_next_supervisor_and_nobody_else_is() {
         { "pid": orphan.id(), "start": start_ticks(orphan.id()).unwrap() },
         { "pid": stranger.id(), "start": start_ticks(stranger.id()).unwrap() - 1 },
     ]});
-    fs::create_dir_all(lab.home.dir().join("m1/run")).unwrap();
-    fs::write(lab.home.dir().join("m1/run/pids.json"), pids.to_string()).unwrap();
+    fs::create_dir_all(lab.home.dir().join("run/m1")).unwrap();
+    fs::write(lab.home.dir().join("run/m1/pids.json"), pids.to_string()).unwrap();
     lab.units.launch(Path::new(HAMASTER)).unwrap();
     assert!(!runs(orphan.id()), "ended before the supervisor answers");
     assert!(runs(stranger.id()));

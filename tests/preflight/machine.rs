@@ -47,6 +47,7 @@ fn a_listener_on_our_port_is_named() {
     let listener = TcpListener::bind("127.9.8.7:2380").unwrap();
     let mut case = clean();
     case.this.node.ip = listener.local_addr().unwrap().ip();
+    case.this.loopback = case.this.node.ip;
     case.scope = Scope::Lab;
     case.facts.listeners = gather(Path::new("/"), &case.spec, &Layout::host()).listeners;
     case.facts.listeners.retain(|l| l.ip == case.this.node.ip);

@@ -3,15 +3,16 @@
 //! One thread runs all of it but the payloads, which may hang on a dead filesystem and have one each. The loop pings
 //! the watchdog itself: whatever stops the loop stops the pings.
 
+mod ended;
 pub mod journal;
 pub mod listen;
 pub mod notify;
 mod seat;
+mod signals;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 
@@ -28,9 +29,11 @@ use crate::host::alarm::Alarm;
 use crate::host::clock::{self, boottime};
 use crate::host::runtime_dir::RuntimeDir;
 use crate::host::{identity, probe};
+pub use ended::Ended;
 use journal::Journal;
 use notify::Notify;
 use seat::Seat;
+use signals::{Asked, Signals};
 
 /// A key in the queue outlives its process by at most this.
 const QUEUE_LEASE: Duration = Duration::from_secs(15);
@@ -38,42 +41,6 @@ const QUEUE_LEASE: Duration = Duration::from_secs(15);
 const LATE: Duration = Duration::from_millis(500);
 /// Wall clock and boot-time clock may drift apart by this much between two looks; more is a step or a resumed host.
 const STEP: Duration = Duration::from_secs(2);
-
-/// How the daemon ended; see [`Ended::code`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Released, or never led.
-    Clean,
-    /// etcd was not reached in time, or could not be told that the payload is dead.
-    StoreUnreachable,
-    /// etcd refuses this identity.
-    StoreRefuses,
-    /// Another process uses this identity.
-    Duplicate,
-    /// Leadership was lost and there is no next time.
-    Lost,
-    /// The payload could not be stopped.
-    Unfenced,
-    /// With `once`: the command ended by itself, with this code.
-    Child(u8),
-    /// SIGHUP: the caller starts the same program anew, which adopts what this one led.
-    Reload,
-}
-
-impl Ended {
-    /// The exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Ended::Clean | Ended::Reload => 0,
-            Ended::Duplicate => 3,
-            Ended::StoreUnreachable => 4,
-            Ended::StoreRefuses => 5,
-            Ended::Lost => 6,
-            Ended::Unfenced => 7,
-            Ended::Child(code) => code,
-        }
-    }
-}
 
 /// What reaches the loop. The number is the seat's.
 enum Message {
@@ -84,18 +51,19 @@ enum Message {
     Health(Result<(), String>),
 }
 
-/// Runs the election of all groups of `config` until it is told to end.
+/// Runs the election of all groups of `config` until it is told to end. `reread` reads the configuration again, when
+/// SIGHUP asks for it: if it is good the daemon ends with [`Ended::Reload`].
 ///
 /// # Errors
 /// When it cannot begin: another process has its runtime directory, files of TLS are unusable. Nothing was installed.
-pub fn run(config: Config) -> Result<Ended> {
+pub fn run(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::apply("cannot start the daemon").cause(e))?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let mut daemon = Daemon::new(config)?;
+        let mut daemon = Daemon::new(config, reread)?;
         let ended = daemon.serve().await;
         daemon.close(ended).await;
         Ok(ended)
@@ -125,15 +93,9 @@ struct Daemon {
     boot_id: String,
     /// Wall clock minus boot-time clock at the last look.
     offset: i128,
+    reread: Box<dyn Fn() -> Result<Config>>,
     reloading: bool,
     refused: bool,
-}
-
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-    resign: Signal,
 }
 
 /// Health, and what a machine was told of it.
@@ -145,14 +107,12 @@ struct Verdict {
 /// One round of the loop.
 enum Woken {
     Message(Message),
+    Asked(Asked),
     Tick,
-    Terminate,
-    Reload,
-    Resign,
 }
 
 impl Daemon {
-    fn new(config: Config) -> Result<Self> {
+    fn new(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Self> {
         let directory = RuntimeDir::open(&config.runtime_dir)?;
         let boot_id = identity::boot_id()?;
         let now = boottime();
@@ -201,6 +161,7 @@ impl Daemon {
             reached: false,
             boot_id,
             offset: wall_offset(),
+            reread,
             reloading: false,
             refused: false,
             config,
@@ -212,11 +173,7 @@ impl Daemon {
             self.journal.say("", &note);
         }
         for seat in &self.seats {
-            let timing = seat.timing();
-            self.journal.say(seat.name(), &timing.consequences());
-            if let Some(warning) = timing.warning() {
-                self.journal.say(seat.name(), &format!("warning: {warning}"));
-            }
+            self.journal.say(seat.name(), &seat.timing().consequences());
         }
         let watchdog = self.seats.iter().map(|s| s.timing().watchdog()).min().unwrap_or_default();
         if let Some(gap) = self.notify.gap(watchdog) {
@@ -239,9 +196,12 @@ impl Daemon {
             self.look_at_clocks(due, matches!(woken, Woken::Tick));
             match woken {
                 Woken::Message(message) => self.take(message),
-                Woken::Terminate => self.all(&Event::Terminate),
-                Woken::Resign => self.all(&Event::Resign),
-                Woken::Reload => self.reloading = true,
+                Woken::Asked(Asked::Terminate) => self.all(&Event::Terminate),
+                Woken::Asked(Asked::Resign) => self.all(&Event::Resign),
+                Woken::Asked(Asked::Reload) => match (self.reread)() {
+                    Ok(_) => self.reloading = true,
+                    Err(e) => self.journal.say("", &format!("goes on with the configuration it has: {e}")),
+                },
                 Woken::Tick => {}
             }
             self.tick();
@@ -253,10 +213,7 @@ impl Daemon {
             biased;
             // What has happened goes before what is due: a renewal answered in time must not be fenced.
             Some(message) = self.inbox.recv() => Woken::Message(message),
-            _ = self.signals.term.recv() => Woken::Terminate,
-            _ = self.signals.int.recv() => Woken::Terminate,
-            _ = self.signals.resign.recv() => Woken::Resign,
-            _ = self.signals.hup.recv() => Woken::Reload,
+            asked = self.signals.next() => Woken::Asked(asked),
             () = self.alarm.rings() => Woken::Tick,
         }
     }
@@ -461,13 +418,7 @@ impl Daemon {
         }
         let exits: Vec<Exit> = self.seats.iter().map(|s| s.exit).collect::<Option<_>>()?;
         let child = self.seats.iter().find_map(|s| s.child);
-        Some(match exits.into_iter().max_by_key(|exit| severity(*exit))? {
-            Exit::Clean => Ended::Clean,
-            Exit::Lost => child.map_or(Ended::Lost, Ended::Child),
-            Exit::Duplicate => Ended::Duplicate,
-            Exit::Unreleased => Ended::StoreUnreachable,
-            Exit::Unfenced => Ended::Unfenced,
-        })
+        exits.into_iter().max_by_key(|exit| ended::severity(*exit)).map(|exit| Ended::of(exit, child))
     }
 
     async fn close(&mut self, ended: Ended) {
@@ -487,18 +438,6 @@ impl Daemon {
     }
 }
 
-impl Signals {
-    fn new() -> Result<Self> {
-        let on = |kind| signal(kind).map_err(|e| Error::apply("cannot watch for signals").cause(e));
-        Ok(Self {
-            term: on(SignalKind::terminate())?,
-            int: on(SignalKind::interrupt())?,
-            hup: on(SignalKind::hangup())?,
-            resign: on(SignalKind::user_defined1())?,
-        })
-    }
-}
-
 /// A sender of store events that says whose they are.
 fn forward(
     outbox: &UnboundedSender<Message>,
@@ -514,16 +453,6 @@ fn forward(
         }
     });
     tell
-}
-
-fn severity(exit: Exit) -> u8 {
-    match exit {
-        Exit::Clean => 0,
-        Exit::Lost => 1,
-        Exit::Unreleased => 2,
-        Exit::Duplicate => 3,
-        Exit::Unfenced => 4,
-    }
 }
 
 fn wall_offset() -> i128 {

@@ -241,7 +241,10 @@ impl Machine {
         if now < until && held.verify_by.is_none() {
             out.push(Effect::Say(format!("leads again under token {}: nobody took over", held.token)));
             out.push(Effect::Count(Count::Transition("resumed")));
-            self.note(held.deadline, "resumed");
+            // The gap began when it fenced.
+            if let Some(last) = &mut self.last {
+                last.cause = "resumed".to_owned();
+            }
             out.push(Effect::Start { token: held.token, until });
             self.enter(now, State::Leading { held, phase: Phase::Installing });
             return true;

@@ -99,6 +99,7 @@ impl Home {
         // Ours from the start: an undo of the first `up` must not try to take away what logs are written below.
         for master in (1..=masters).map(|number| Self { number, ..home.clone() }) {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(master.own()).map_err(failed)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(master.run_dir()).map_err(failed)?;
         }
         home.replace(&home.dir.join(MARKER), &serde_json::to_vec(&marker).unwrap_or_default()).map_err(failed)?;
         Ok(home)
@@ -169,9 +170,9 @@ impl Home {
         self.dir.join(self.name())
     }
 
-    /// What only lives as long as the supervisor.
+    /// The supervisor's own files, apart from the master's.
     pub(super) fn run_dir(&self) -> PathBuf {
-        self.own().join("run")
+        self.dir.join("run").join(self.name())
     }
 
     /// The master's files: the layout of a host, moved below its directory.
@@ -186,7 +187,7 @@ impl Home {
 
     /// What the supervisor itself has to say.
     pub fn supervisor_log(&self) -> PathBuf {
-        self.own().join("supervisor.log")
+        self.run_dir().join("supervisor.log")
     }
 
     /// Output of the unit or container `name`.
@@ -288,7 +289,7 @@ impl Home {
 
     /// This master is to be cut off from all others.
     pub fn is_partitioned(&self) -> bool {
-        self.own().join(PARTITIONED).exists()
+        self.run_dir().join(PARTITIONED).exists()
     }
 
     /// Cuts this master off from all others, or ends that; the relays see to it. False when it was so already.
@@ -296,7 +297,7 @@ impl Home {
     /// # Errors
     /// When it cannot be written down.
     pub fn partition(&self, off: bool) -> Result<bool> {
-        let path = self.own().join(PARTITIONED);
+        let path = self.run_dir().join(PARTITIONED);
         if path.exists() == off {
             return Ok(false);
         }

@@ -176,11 +176,11 @@ impl Units {
     }
 
     pub(super) fn tick(&mut self, launcher: &Launcher, search: &[PathBuf], now: Instant) {
-        let run = self.home.layout().path("/run");
+        let (run, notify) = (self.home.layout().path("/run"), self.home.run_dir().join("notify"));
         for (name, unit) in &mut self.units {
             let policy = unit.policy();
             let file = &unit.file;
-            let what = || invocation(name, file.as_ref().map_err(Clone::clone)?, search, &run);
+            let what = || invocation(file.as_ref().map_err(Clone::clone)?, search, &run, &notify.join(name));
             unit.process.tick(&policy, launcher, now, what);
         }
     }
@@ -197,7 +197,7 @@ impl Units {
 }
 
 /// What a start of the unit runs, its environment files read now. `run` stands for `/run`.
-fn invocation(name: &str, unit: &UnitFile, search: &[PathBuf], run: &Path) -> Result<Invocation, String> {
+fn invocation(unit: &UnitFile, search: &[PathBuf], run: &Path, notify: &Path) -> Result<Invocation, String> {
     let mut environment: BTreeMap<String, String> = unit.environment.iter().cloned().collect();
     for (path, optional) in &unit.environment_files {
         match fs::read_to_string(path) {
@@ -222,7 +222,7 @@ fn invocation(name: &str, unit: &UnitFile, search: &[PathBuf], run: &Path) -> Re
     Ok(Invocation {
         command: argv(&unit.exec)?,
         stop_post: if unit.stop_post.is_empty() { None } else { Some(argv(&unit.stop_post)?) },
-        notify: (unit.kind == Kind::Notify).then(|| run.join("notify").join(name)),
+        notify: (unit.kind == Kind::Notify).then(|| notify.to_owned()),
         watchdog: unit.watchdog.map(|patience| (patience, unit.watchdog_signal)),
         environment,
     })
