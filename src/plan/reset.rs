@@ -84,7 +84,9 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         steps.push(Action::AwaitPods { programs });
     }
     // A daemon that is dead left its copies: what is still the same as on standby is ours.
-    let elected: Vec<_> = elected(observed, scope).filter(|(_, ours)| *ours).map(|(path, _)| path).collect();
+    let (elected, edited_copies): (Vec<_>, Vec<_>) = elected(observed, scope).partition(|(_, ours)| *ours);
+    stays.extend(edited_copies.iter().map(|(path, _)| format!("{}: changed since it was elected", path.display())));
+    let elected: Vec<PathBuf> = elected.into_iter().map(|(path, _)| path).collect();
     if !elected.is_empty() {
         let programs = elected.iter().filter_map(|p| p.file_stem()).map(|n| n.to_string_lossy().into_owned()).collect();
         steps.extend(elected.into_iter().map(|path| Action::RemoveFile { path, restore: None }));

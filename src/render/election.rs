@@ -27,18 +27,10 @@ struct Elect {
     lease_duration: String,
     stop_timeout: String,
     runtime_dir: String,
-    /// Nothing in a lab: it may run without an apiserver.
-    health: Option<Health>,
-    /// Nothing in a lab: its pods are plain processes, known to no runtime.
-    cri_socket: Option<&'static str>,
+    /// The local one's readiness. Nothing in a lab, which may run without an apiserver.
+    apiserver: Option<String>,
+    apiserver_ca: String,
     groups: Vec<Group>,
-}
-
-/// The local apiserver's readiness.
-#[derive(Serialize)]
-struct Health {
-    url: String,
-    ca: String,
 }
 
 #[derive(Serialize)]
@@ -46,6 +38,8 @@ struct Group {
     name: &'static str,
     source: String,
     dest: String,
+    /// Nothing in a lab: its pods are plain processes, known to no runtime.
+    cri_socket: Option<&'static str>,
 }
 
 /// hamaster-elect.service
@@ -153,7 +147,12 @@ fn release(i: &Input) -> Duration {
 
 fn elect(i: &Input) -> Elect {
     let layout = &i.this.layout;
+    let cri_socket = (!i.lab()).then_some(match runtime::access(i) {
+        runtime::Access::Dockershim => "unix:///run/dockershim.sock",
+        runtime::Access::Cri(socket) => socket,
+    });
     let group = |name, component: &str| Group {
+        cri_socket,
         name,
         source: text(layout.standby().join(format!("{component}.yaml"))),
         dest: text(layout.manifests().join(format!("{component}.yaml"))),
@@ -167,14 +166,8 @@ fn elect(i: &Input) -> Elect {
         lease_duration: format!("{}ms", i.spec.election.lease_duration.as_millis()),
         stop_timeout: format!("{}ms", STOP.as_millis()),
         runtime_dir: text(layout.path("/run/hamaster/elect")),
-        health: (!i.lab()).then(|| Health {
-            url: format!("{}/readyz", url("https", i.this.node.ip, 6443)),
-            ca: text(i.pki("ca.crt")),
-        }),
-        cri_socket: (!i.lab()).then_some(match runtime::access(i) {
-            runtime::Access::Dockershim => "unix:///run/dockershim.sock",
-            runtime::Access::Cri(socket) => socket,
-        }),
+        apiserver: (!i.lab()).then(|| format!("{}/readyz", url("https", i.this.node.ip, 6443))),
+        apiserver_ca: text(i.pki("ca.crt")),
         groups: vec![group("scheduler", SCHEDULER), group("controller-manager", CONTROLLER_MANAGER)],
     }
 }
