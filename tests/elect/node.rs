@@ -116,6 +116,12 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
+    /// Changes its configuration, which a running process does not notice.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.plan.place.join("elect.yaml");
+        fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+    }
+
     /// Sends a signal to the process, if there is one. Whoever dies of it is restarted.
     pub(crate) fn signal(&self, signal: Signal) {
         let unit = self.unit.lock().unwrap();
