@@ -21,6 +21,8 @@ struct Elect {
     cert: String,
     key: String,
     lease_duration: String,
+    /// Where it is not `/run/hamaster/elect`.
+    runtime_dir: Option<String>,
     groups: Vec<Group>,
 }
 
@@ -29,6 +31,8 @@ struct Group {
     name: &'static str,
     source: String,
     dest: String,
+    /// What says that the pod is gone, where there is no container runtime to ask.
+    gone: Vec<String>,
 }
 
 /// hamaster-elect.service
@@ -116,10 +120,19 @@ fn watchdog(lease: Duration) -> Duration {
 
 fn elect(i: &Input) -> Elect {
     let layout = &i.this.layout;
+    // The directory of a lab, its master, and the pod: who runs that is asked.
+    let gone = |component: &str| match layout.prefix().parent() {
+        Some(lab) if i.lab() => {
+            let hamaster = text(&i.tools.hamaster);
+            vec![hamaster, "lab".into(), "gone".into(), text(lab), i.this.node.name.clone(), component.into()]
+        }
+        _ => vec![],
+    };
     let group = |name, component: &str| Group {
         name,
         source: text(layout.standby().join(format!("{component}.yaml"))),
         dest: text(layout.manifests().join(format!("{component}.yaml"))),
+        gone: gone(component),
     };
     Elect {
         id: i.this.node.name.clone(),
@@ -128,6 +141,7 @@ fn elect(i: &Input) -> Elect {
         cert: text(i.etcd_pki("hamaster.crt")),
         key: text(i.etcd_pki("hamaster.key")),
         lease_duration: format!("{}ms", i.spec.election.lease_duration.as_millis()),
+        runtime_dir: i.lab().then(|| text(layout.path("/run/hamaster/elect"))),
         groups: vec![group("scheduler", SCHEDULER), group("controller-manager", CONTROLLER_MANAGER)],
     }
 }
