@@ -98,6 +98,6 @@ fn plain_text_where_tls_is_expected_is_told() {
     etcd.kill().unwrap();
     etcd.wait().unwrap();
     assert_eq!(node.exits()[0].code(), Some(4), "{log}");
-    assert!(log.contains("plain text") && log.contains("hint:"), "{log}");
+    assert!(log.contains("write `http://127.0.0.1:2379`"), "{log}");
     assert!(group.oracle.history().changes.is_empty());
 }

@@ -219,3 +219,36 @@ fn one_identity_is_one_process() {
     assert_eq!(group.oracle.holder(), Some(leader));
     assert_eq!(group.oracle.history().changes.len(), 1, "{}", group.logs());
 }
+
+/// While the group is paused nobody becomes leader, whatever becomes of the one there is.
+#[test]
+fn a_paused_group_gets_no_new_leader() {
+    let cluster = cluster();
+    let (group, leader) = led(&cluster, "plain");
+    let other = &group.nodes[(leader + 1) % NODES];
+    other.ask(&["pause", &group.name]);
+    within(SOON, "the pause is known", || status(other, "paused") == "true");
+    Fault::Crash.inject(&group, leader, 0);
+    // A stretch of time in which nothing may happen.
+    std::thread::sleep(group.profile.bound() + Duration::from_secs(3));
+    assert_eq!(group.oracle.holder(), None, "{}", group.logs());
+    other.ask(&["resume", &group.name]);
+    within(SOON, "one leads again", || group.oracle.holder().is_some());
+    clean(&group);
+}
+
+#[test]
+fn an_operator_chooses_the_next() {
+    let cluster = cluster();
+    let (group, leader) = led(&cluster, "plain");
+    let (heir, other) = (&group.nodes[(leader + 2) % NODES], &group.nodes[(leader + 1) % NODES]);
+    let since = Instant::now();
+    other.ask(&["transfer", &group.name, "--to", &heir.plan.id]);
+    within(SOON, "the heir leads", || group.oracle.holder() == Some((leader + 2) % NODES));
+    last_gap(&group, since, "transfer");
+    let since = Instant::now();
+    heir.ask(&["resign", &group.name]);
+    within(SOON, "another leads", || group.oracle.holder().is_some_and(|n| n != (leader + 2) % NODES));
+    last_gap(&group, since, "resign");
+    clean(&group);
+}
