@@ -97,6 +97,7 @@ pub(crate) fn play(group: &Group<'_>, step: &Step, leader: usize) -> Blow {
     Blow {
         faults: step.faults.clone(),
         on_leader: step.distance == 0,
+        fresh: true,
         lasting: step.lasting,
         gaps: history.gaps(at).into_iter().map(|(_, gap)| gap).collect(),
         changes: history.changes.len() - before,
@@ -118,7 +119,8 @@ pub(crate) fn run(cluster: &Cluster, seed: u64, steps: Vec<Step>, elector: Elect
     run.started = leader.is_some();
     for step in steps {
         let Some(now) = leader else { break };
-        run.blows.push(play(&group, &step, now));
+        let fresh = !run.blows.iter().flat_map(|b| &b.faults).any(|f| f.is_about_etcd());
+        run.blows.push(Blow { fresh, ..play(&group, &step, now) });
         leader = group.oracle.holder();
     }
     run.history = group.oracle.history();

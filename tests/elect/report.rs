@@ -16,6 +16,8 @@ pub(crate) struct Blow {
     pub(crate) faults: Vec<Fault>,
     /// To the leader, or to one that waits.
     pub(crate) on_leader: bool,
+    /// Etcd was whole: after an earlier fault its members need seconds to find each other again.
+    pub(crate) fresh: bool,
     /// For how long.
     pub(crate) lasting: Duration,
     /// How long there was no manifest, each time.
@@ -34,7 +36,7 @@ impl Blow {
 
     /// The leader lost its office, or its manifest for a moment, to a fault that must not cost that.
     fn is_costly(&self, elector: Elector, profile: Profile) -> bool {
-        self.changes > 0 && self.faults.iter().all(|f| f.is_harmless(elector, profile))
+        self.changes > 0 && self.fresh && self.faults.iter().all(|f| f.is_harmless(elector, profile))
     }
 }
 
