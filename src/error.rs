@@ -1,7 +1,7 @@
 //! The one error type: what failed, on which object, why, and the command that helps.
 //!
 //! A caller that must branch looks at [`Kind`]; a person reads one `error:` line, then each problem or cause,
-//! then `hint:` lines that are commands to run. The kind alone decides the exit code.
+//! then `hint:` lines that are commands to run. The kind decides the exit code, unless a command has codes of its own.
 
 use std::fmt;
 
@@ -45,6 +45,7 @@ pub struct Problem {
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    exit_code: Option<u8>,
     message: String,
     problems: Vec<Problem>,
     causes: Vec<String>,
@@ -57,7 +58,14 @@ pub type Result<T, E = Box<Error>> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `message` says what failed and on which object, in lower case.
     pub fn new(kind: Kind, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { kind, message: message.into(), problems: vec![], causes: vec![], hints: vec![] })
+        Box::new(Self {
+            kind,
+            exit_code: None,
+            message: message.into(),
+            problems: vec![],
+            causes: vec![],
+            hints: vec![],
+        })
     }
 
     /// Shorthand for [`Kind::Apply`].
@@ -96,6 +104,17 @@ impl Error {
     pub fn problems(mut self: Box<Self>, problems: Vec<Problem>) -> Box<Self> {
         self.problems.extend(problems);
         self
+    }
+
+    /// In place of the kind's exit code: for commands whose callers tell more cases apart.
+    pub fn exits(mut self: Box<Self>, code: u8) -> Box<Self> {
+        self.exit_code = Some(code);
+        self
+    }
+
+    /// What the process exits with.
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code.unwrap_or(self.kind.exit_code())
     }
 
     /// Why it stopped.

@@ -1,74 +1,191 @@
-//! `hamaster elect`: the daemon and its fence.
+//! `hamaster elect`: the daemon, its fence, and what an operator asks of an election.
 
-use std::path::PathBuf;
+mod fence;
+pub(super) mod podmaster;
+mod report;
+mod request;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::elect::config::{self, Config};
-use crate::elect::{actions, daemon};
-use crate::error::{Error, Result};
-use crate::host::runtime_dir::RuntimeDir;
-use crate::host::{clock, identity};
+use crate::elect::config::{self, Config, Payload};
+use crate::elect::daemon::{self, Ended};
+use crate::error::{Error, Kind, Result};
+use crate::host::operator;
+use crate::spec::file::decode;
+use crate::ui::Ui;
+
+/// Read where neither a file nor podmaster's flags are given.
+const DEFAULT: &str = "/etc/hamaster/elect.yaml";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, released; 1 failed; 2 usage; 3 refused: unsafe or wrong configuration, \
+    another process has this group or identity, not possible now; 4 etcd cannot be reached; 5 etcd refuses this host's \
+    certificate or role; 6 leadership was lost (--once); 7 the payload could not be stopped; 8 this host does not lead \
+    (check). With --once a command that ends by itself passes its own code on.";
+
+/// How a check ends where another host leads.
+const NOT_LEADER: u8 = 8;
+/// How anything ends that was refused: nothing was touched.
+const REFUSED: u8 = 3;
 
 /// `hamaster elect`
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct ElectArgs {
-    /// The election's file
-    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    /// What to elect [default: /etc/hamaster/elect.yaml]
+    #[arg(short = 'c', long = "config", global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// End once leadership was held and lost
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    podmaster: podmaster::Flags,
     #[command(subcommand)]
     command: Option<ElectCommand>,
 }
 
+/// Without any of them the daemon runs in the foreground.
 #[derive(Debug, Subcommand)]
 enum ElectCommand {
-    /// Remove what this host led
+    /// Who leads, who waits, and how this host stands
+    Status {
+        /// This group only
+        group: Option<String>,
+    },
+    /// Whether this host leads at this moment: exit code 0, or 8
+    Check {
+        /// The group
+        group: String,
+    },
+    /// Let another candidate lead and wait until it does
+    Transfer {
+        /// The group
+        group: String,
+        /// The heir
+        #[arg(long, value_name = "ID")]
+        to: String,
+    },
+    /// Let whoever is next lead and wait until it does
+    Resign {
+        /// The group
+        group: String,
+        /// Though nobody waits: the first one to come takes over
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let nobody become leader; who leads goes on
+    Pause {
+        /// The group
+        group: String,
+        /// End by itself after this long
+        #[arg(long = "for", value_name = "DURATION")]
+        time: Option<String>,
+    },
+    /// End a pause
+    Resume {
+        /// The group
+        group: String,
+    },
+    /// Free the lead of a host that is dead for certain, without waiting for its time to pass
+    Break {
+        /// The group
+        group: String,
+        /// The holder's fencing token, as `status` shows it
+        #[arg(long, value_name = "TOKEN")]
+        token: String,
+    },
+    /// The configuration with every default, and what follows from its times
+    Config,
+    /// Remove what this host led: at boot, and after a daemon that died
     Fence {
-        /// Unless a daemon started now may go on with it
+        /// Keep what a daemon started now will go on with
         #[arg(long)]
         unless_adoptable: bool,
     },
 }
 
-/// With less left than this a daemon started anew would come too late.
-const ADOPTABLE: Duration = Duration::from_secs(2);
-
 /// Runs it.
 ///
 /// # Errors
-/// When the file is wrong, or it cannot begin.
-pub fn run(args: &ElectArgs) -> Result<ExitCode> {
-    let path = args.config.clone().unwrap_or_else(|| PathBuf::from("/etc/hamaster/elect.yaml"));
-    let read = move || {
-        let bytes = crate::host::operator::read(&path)?;
-        let name = path.display().to_string();
-        config::load(&name, crate::spec::file::decode(&name, &bytes)?)
-    };
-    let config = read()?;
+/// With exit codes of its own: see `hamaster elect --help`.
+pub fn run(args: &ElectArgs, ui: &Ui) -> Result<ExitCode> {
+    let config = args.resolve()?;
     match &args.command {
-        None => Ok(ExitCode::from(daemon::run(config, Box::new(read))?.code())),
-        Some(ElectCommand::Fence { unless_adoptable }) => fence(&config, *unless_adoptable),
+        None => args.daemon(config, ui),
+        Some(ElectCommand::Status { group }) => report::status(&config, group.as_deref(), ui),
+        Some(ElectCommand::Check { group }) => report::check(&config, group, ui),
+        Some(ElectCommand::Config) => Ok(report::config(&config, ui)),
+        Some(ElectCommand::Transfer { group, to }) => request::transfer(&config, group, Some(to), ui),
+        Some(ElectCommand::Resign { group, force }) => request::resign(&config, group, *force, ui),
+        Some(ElectCommand::Pause { group, time }) => request::pause(&config, group, time.as_deref(), ui),
+        Some(ElectCommand::Resume { group }) => request::resume(&config, group, ui),
+        Some(ElectCommand::Break { group, token }) => request::break_lead(&config, group, token, ui),
+        Some(ElectCommand::Fence { unless_adoptable }) => fence::run(&config, *unless_adoptable, ui),
     }
 }
 
-fn fence(config: &Config, unless_adoptable: bool) -> Result<ExitCode> {
-    let boot = identity::boot_id()?;
-    let mut failed = vec![];
-    for group in &config.groups {
-        let status = RuntimeDir::open(&config.runtime_dir)?.read(&group.name);
-        let left = status.map_or(Duration::ZERO, |s| s.left(&boot, clock::boottime()));
-        if unless_adoptable && left >= ADOPTABLE {
-            continue;
-        }
-        let timing = config.timing(group);
-        if let Err(e) = actions::fence(group, timing.removal() + timing.stop() + ADOPTABLE) {
-            failed.push(e.to_string());
+impl ElectArgs {
+    /// The configuration that is meant: a file's or that of podmaster's flags.
+    fn resolve(&self) -> Result<Config> {
+        let mut config = match self.podmaster.meant()? {
+            Some(flags) => Config::from_podmaster(&flags).map_err(|e| e.exits(REFUSED))?,
+            None => read(self.config.as_deref())?,
+        };
+        config.once |= self.once;
+        Ok(config)
+    }
+
+    /// Runs until it is told to end. SIGHUP begins anew with what the file says then; the payload is adopted.
+    fn daemon(&self, mut config: Config, ui: &Ui) -> Result<ExitCode> {
+        loop {
+            config.notes.extend(notes(&config));
+            let ended = daemon::run(config.clone()).map_err(|e| match e.kind() {
+                Kind::Apply => e,
+                // What it was given is wrong, or taken: nothing was installed.
+                _ => e.exits(REFUSED),
+            })?;
+            if ended != Ended::Reload {
+                return Ok(ExitCode::from(ended.code()));
+            }
+            match self.resolve() {
+                Ok(anew) => config = anew,
+                // An election does not end for a typing mistake.
+                Err(error) => {
+                    ui.error(&error);
+                    ui.warn("not reloaded: it goes on with what it had");
+                }
+            }
         }
     }
-    match failed.is_empty() {
-        true => Ok(ExitCode::SUCCESS),
-        false => Err(Error::conflict(failed.join("; "))),
-    }
+}
+
+fn read(path: Option<&Path>) -> Result<Config> {
+    let (path, given) = (path.unwrap_or(Path::new(DEFAULT)), path.is_some());
+    let bytes = operator::read(path).map_err(|e| match given {
+        true => e,
+        false => e.hint("hamaster elect -c FILE, or podmaster's flags: hamaster elect --help"),
+    })?;
+    let name = path.display().to_string();
+    decode(&name, &bytes).and_then(|text| config::load(&name, text)).map_err(|e| e.exits(REFUSED))
+}
+
+/// What the sources say that the operator should know.
+fn notes(config: &Config) -> Vec<String> {
+    let files = config.groups.iter().filter_map(|group| match &group.payload {
+        Payload::File(file) => Some((group, operator::read(&file.source).ok()?)),
+        _ => None,
+    });
+    files.filter_map(|(group, source)| config::source_note(group, &source)).collect()
+}
+
+/// How long, for people: `6.2s`.
+fn seconds(d: std::time::Duration) -> String {
+    format!("{}.{}s", d.as_secs(), d.subsec_millis() / 100)
+}
+
+/// An error of this command alone.
+fn usage(message: impl Into<String>) -> Box<Error> {
+    Error::usage(message)
 }

@@ -2,7 +2,6 @@
 
 mod watch;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -71,16 +70,6 @@ pub enum LabCommand {
         /// The pod
         pod: String,
     },
-    /// A supervised process before it becomes its program
-    #[command(hide = true)]
-    Exec {
-        /// Process id of the supervisor
-        #[arg(long)]
-        parent: u32,
-        /// The program and its arguments
-        #[arg(last = true, required = true)]
-        argv: Vec<OsString>,
-    },
 }
 
 /// Which lab.
@@ -136,7 +125,6 @@ pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
             }
         }
         LabCommand::Supervise { dir, master } => lab::supervise(dir, master, &program()?)?,
-        LabCommand::Exec { parent, argv } => match lab::exec_bound(*parent, argv)? {},
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,12 +7,14 @@ pub mod lab;
 pub mod report;
 mod resolve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::Result;
+use crate::host::bound;
 use crate::spec::file::Overrides;
 use crate::ui::{ColorChoice, Format, Ui};
 
@@ -27,7 +29,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done or nothing to do; 1 failed or interrupted while applying, safe to run again; \
-    2 usage or configuration; 3 refused by preflight, nothing touched; 4 conflict, drift or unhealthy.";
+    2 usage or configuration; 3 refused by preflight, nothing touched; 4 conflict, drift or unhealthy. `hamaster elect` has its own.";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -65,11 +67,24 @@ enum Command {
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
-    /// Exactly one: hold a payload as long as this node leads
-    Elect(elect::ElectArgs),
+    /// Exactly one: hold what one host of many may have, and ask about it
+    Elect(Box<elect::ElectArgs>),
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// A child of hamaster's before it becomes its program
+    #[command(hide = true)]
+    RunBound {
+        /// Process id of the parent it must not outlive
+        #[arg(long)]
+        parent: u32,
+        /// Directory of the cgroup it enters
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        argv: Vec<OsString>,
+    },
     /// Shell completions on stdout
     Completions {
         /// For which shell
@@ -144,7 +159,7 @@ impl SpecArgs {
 
 /// The program: parses, runs, prints the error, returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(elect::podmaster::as_typed_today(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -157,7 +172,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             ui.error(&error);
-            ExitCode::from(error.kind().exit_code())
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -171,8 +186,9 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Render(args) => report::render(&args, ui).map(done),
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
-        Command::Elect(args) => elect::run(&args),
+        Command::Elect(args) => elect::run(&args, ui),
         Command::Lab(command) => lab::run(&command, ui),
+        Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {
             let mut text = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "hamaster", &mut text);

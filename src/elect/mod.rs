@@ -14,6 +14,7 @@ pub mod health;
 pub mod instant;
 pub mod machine;
 pub mod metrics;
+pub mod operator;
 pub mod record;
 pub mod status;
 pub mod store;

@@ -4,6 +4,7 @@
 //! inverse, so that a failed or interrupted run leaves the host as it was.
 
 pub mod alarm;
+pub mod bound;
 pub mod clock;
 pub mod command;
 pub mod facts;

@@ -48,6 +48,11 @@ impl RuntimeDir {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// The directory, whether it is there or not: for those who only read.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Takes `group` for this process. Released by the kernel when it dies; children do not inherit it.
     ///
     /// # Errors

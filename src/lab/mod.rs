@@ -21,5 +21,4 @@ pub use status::{MasterStatus, Status, status};
 pub use up::{Lab, LabMaster, up};
 
 pub use crate::host::supervisor::home::MOST_MASTERS;
-pub use crate::host::supervisor::programs::exec_bound;
 pub use crate::host::supervisor::run as supervise;

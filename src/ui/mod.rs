@@ -171,7 +171,7 @@ fn error_json(error: &Error) -> serde_json::Value {
     let problems: Vec<_> =
         error.all_problems().iter().map(|p| json!({ "at": p.at, "message": p.message, "hint": p.hint })).collect();
     json!({
-        "exitCode": error.kind().exit_code(),
+        "exitCode": error.exit_code(),
         "message": error.message(),
         "problems": problems,
         "causes": error.causes(),

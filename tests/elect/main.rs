@@ -6,8 +6,11 @@
 mod certs;
 mod elector;
 mod etcd;
+mod fault;
 mod group;
 mod naive;
+mod nemesis;
 mod network;
 mod node;
 mod oracle;
+mod report;

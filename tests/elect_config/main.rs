@@ -282,13 +282,6 @@ fn the_stop_bound_follows_from_what_has_to_die() {
 }
 
 #[test]
-fn a_short_lease_is_taken_with_a_warning() {
-    let config = read(&with("leaseDuration: 5s")).unwrap();
-    assert!(config.notes[0].contains("an etcd leader election takes up to 2s"), "{:?}", config.notes);
-    assert!(read(&with("leaseDuration: 10s")).unwrap().notes.is_empty());
-}
-
-#[test]
 fn a_source_is_one_pod() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: kube-scheduler, namespace: kube-system}\nspec: {containers: [{name: a}]}\n";
     let named = |ns: &str| Ok((ns.to_owned(), "kube-scheduler".to_owned()));

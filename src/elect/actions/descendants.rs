@@ -21,16 +21,9 @@ pub(super) fn in_cgroup(meant: impl Fn(&str) -> bool) -> impl Iterator<Item = Pi
         .map(|(pid, _)| pid)
 }
 
-/// The processes in whose first environment all of `variables` are: `NAME=value`.
-pub(super) fn with_environment(variables: &[String]) -> impl Iterator<Item = Pid> {
-    let has_all = |environment: Vec<u8>| {
-        let mut all = environment.split(|b| *b == 0);
-        let mut has = |wanted: &String| all.clone().any(|one| one == wanted.as_bytes());
-        let found = variables.iter().all(&mut has);
-        all.by_ref().next();
-        found
-    };
-    processes().filter(move |(_, dir)| fs::read(dir.join("environ")).is_ok_and(has_all)).map(|(pid, _)| pid)
+/// The processes whose environment, as it was when their program started, is meant.
+pub(super) fn with_environment(meant: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Pid> {
+    processes().filter(move |(_, dir)| fs::read(dir.join("environ")).is_ok_and(|e| meant(&e))).map(|(pid, _)| pid)
 }
 
 fn processes() -> impl Iterator<Item = (Pid, PathBuf)> {

@@ -12,9 +12,10 @@ use super::manifest::{Found, Manifest, Refused};
 use super::source::{Content, PodName, Source};
 use super::watch::Watch;
 use super::{Action, LOOK, PayloadEvent, Setting};
-use crate::elect::config::{FileKind, Group, Payload, Update};
+use crate::elect::config::{FileKind, FilePayload, Update};
 use crate::elect::instant::Instant;
 use crate::elect::record::Token;
+use crate::elect::timing::Timing;
 use crate::host::clock::boottime;
 
 /// After the last sign of a change to the source: an editor writes more than once.
@@ -39,6 +40,8 @@ pub(super) struct FileAction {
     /// What should be there, while started.
     installed: Option<Content>,
     token: Option<Token>,
+    /// What ran of an earlier file may still run: unknown at first, and between a removal and its confirmation.
+    dying: bool,
     /// All pods that may run because of the destination.
     pods: BTreeSet<PodName>,
     due: Due,
@@ -57,11 +60,9 @@ struct Due {
 }
 
 impl FileAction {
-    /// `None` when the group's payload is no file.
-    pub(super) fn of(group: &Group, setting: &Setting) -> Option<Self> {
-        let Payload::File(file) = &group.payload else { return None };
-        let (removal, stop) = (group.timing.removal(), group.timing.stop());
-        Some(Self {
+    pub(super) fn new(file: &FilePayload, timing: Timing, setting: &Setting) -> Self {
+        let (removal, stop) = (timing.removal(), timing.stop());
+        Self {
             manifest: Manifest::new(&file.dest, removal),
             source: Source::new(&file.source, file.kind, file.annotate_token),
             watch: Watch::new(&file.source, &file.dest),
@@ -72,10 +73,11 @@ impl FileAction {
             removal,
             installed: None,
             token: None,
+            dying: true,
             pods: BTreeSet::new(),
             due: Due { regular: Instant::BOOT, source: None, source_latest: Instant::BOOT, dest: None },
             invalid: None,
-        })
+        }
     }
 
     /// Makes the destination hold `content`, by way of nothing when a pod must not meet its successor.
@@ -89,7 +91,7 @@ impl FileAction {
             if *found == Found::Other {
                 self.manifest.remove().map_err(|e| Failed::Why(self.cannot("move", e)))?;
             }
-        } else if *found != Found::Nothing {
+        } else if *found != Found::Nothing || self.dying {
             self.retire(line)?;
         }
         self.pods.extend(content.pod.clone());
@@ -108,11 +110,27 @@ impl FileAction {
         let bounds = Bounds::from_now(self.removal, self.stop);
         loop {
             let rung = bounds.rung(boottime()).min(Rung::Kill);
-            if self.stop(rung, false).is_ok() {
+            if self.end(rung, false).is_ok() {
                 return Ok(());
             }
             line.pause(LOOK)?;
         }
+    }
+
+    /// One step from whatever is there to nothing, confirmed.
+    fn end(&mut self, rung: Rung, overdue: bool) -> Result<(), String> {
+        self.dying = true;
+        self.note_pods();
+        if let Err(e) = self.manifest.remove() {
+            // Nothing can make the kubelet let go of a file that stays but its own end.
+            if overdue && self.kind == FileKind::Pod {
+                self.checker.kill_without_kubelet(&self.pods);
+            }
+            return Err(self.cannot("remove", e));
+        }
+        self.checker.dead(&self.pods, rung)?;
+        self.dying = false;
+        Ok(())
     }
 
     /// Notes which pods may run before the file goes: the one it is of, and the one it would have been of had an
@@ -175,16 +193,13 @@ impl FileAction {
         if new == old {
             return None;
         }
+        self.installed = Some(new.clone());
         let found = self.manifest.look().unwrap_or(Found::Nothing);
         match self.put(&new, &found, line) {
-            Ok(()) => {
-                self.installed = Some(new);
-                Some(PayloadEvent::Synced)
-            }
+            Ok(()) => Some(PayloadEvent::Synced),
             Err(Failed::Preempted) => None,
             Err(Failed::Why(_)) => {
-                self.due.source = Some(boottime() + AGAIN);
-                self.due.dest = None;
+                self.due.dest = Some(boottime() + AGAIN);
                 None
             }
         }
@@ -238,15 +253,7 @@ impl Action for FileAction {
 
     fn stop(&mut self, rung: Rung, overdue: bool) -> Result<(), String> {
         self.installed = None;
-        self.note_pods();
-        if let Err(e) = self.manifest.remove() {
-            // Nothing can make the kubelet let go of a file that stays but its own end.
-            if overdue && self.kind == FileKind::Pod {
-                self.checker.kill_without_kubelet(&self.pods);
-            }
-            return Err(self.cannot("remove", e));
-        }
-        self.checker.dead(&self.pods, rung)
+        self.end(rung, overdue)
     }
 
     fn tend(&mut self, line: &Line) -> Vec<PayloadEvent> {

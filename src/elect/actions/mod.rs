@@ -9,6 +9,8 @@ mod bounded;
 mod confirm;
 mod cri;
 mod descendants;
+mod exec;
+mod family;
 mod file;
 mod hook;
 mod ladder;
@@ -16,6 +18,7 @@ mod line;
 mod manifest;
 mod process;
 mod source;
+mod unit;
 mod watch;
 mod worker;
 
@@ -24,11 +27,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::exec::ExecAction;
+use self::file::FileAction;
 use self::hook::{Environment, Term};
 use self::ladder::{Bounds, Climb, Rung};
 use self::line::{Failed, Line};
+use self::unit::UnitAction;
 use self::worker::Worker;
-use super::config::{Group, Unfenceable};
+use super::config::{self, Group, Unfenceable};
 use super::instant::Instant;
 use super::record::Token;
 use super::timing::Timing;
@@ -114,7 +120,7 @@ impl Payload {
     pub fn spawn_in(group: &Group, setting: &Setting, tell: Box<dyn Fn(PayloadEvent) + Send>) -> Result<Self> {
         let line = Arc::new(Line::new()?);
         let worker = Worker {
-            action: action(group, setting, &line)?,
+            action: action(group, setting),
             line: Arc::clone(&line),
             tell,
             setting: setting.clone(),
@@ -162,8 +168,8 @@ impl Drop for Payload {
     }
 }
 
-/// Stops the payload of `group` wherever it comes from, within `within`, and leaves no thread behind. Needs nothing
-/// but this host: no store, no lease.
+/// Stops the payload of `group` wherever it comes from, and leaves no thread behind. Needs nothing but this host: no
+/// store, no lease. It gives up after `within`, which has to hold the group's f and K.
 ///
 /// # Errors
 /// When it is not confirmed dead by then.
@@ -178,10 +184,10 @@ pub fn fence(group: &Group, within: Duration) -> Result<()> {
 /// As [`fence`].
 pub fn fence_in(group: &Group, setting: &Setting, within: Duration) -> Result<()> {
     let line = Line::new()?;
-    let mut action = action(group, setting, &line)?;
+    let mut action = action(group, setting);
     action.tidy();
     let limit = boottime() + within;
-    let bounds = Bounds { gone: limit.before(within / 2), dead: limit };
+    let bounds = Bounds::from_now(group.timing.removal(), group.timing.stop());
     let environment = Environment { group: group.name.clone(), term: None };
     let climb = Climb { setting, environment: &environment, on_stop: group.on_stop.as_deref(), bell: line.bell() };
     climb
@@ -205,9 +211,10 @@ trait Action: Send {
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
-fn action(group: &Group, setting: &Setting, _line: &Line) -> Result<Box<dyn Action>> {
-    match file::FileAction::of(group, setting) {
-        Some(action) => Ok(Box::new(action)),
-        None => Err(Error::apply("not yet")),
+fn action(group: &Group, setting: &Setting) -> Box<dyn Action> {
+    match &group.payload {
+        config::Payload::File(file) => Box::new(FileAction::new(file, group.timing, setting)),
+        config::Payload::Exec { argv } => Box::new(ExecAction::new(argv, &group.name, setting)),
+        config::Payload::Unit { name } => Box::new(UnitAction::new(name, setting)),
     }
 }

@@ -149,8 +149,6 @@ impl Draft {
                 Mistake::new("a health check may last longer than the time to the next").hint("write timeout ≤ every")
             });
         }
-        let mut notes = self.notes;
-        notes.extend(groups.first().and_then(|g| g.timing.warning()));
         Config {
             id: self.id,
             endpoints: self.etcd.endpoints,
@@ -165,7 +163,7 @@ impl Draft {
             health: self.health,
             on_unfenceable: self.on_unfenceable,
             groups,
-            notes,
+            notes: self.notes,
         }
     }
 

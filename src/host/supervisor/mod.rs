@@ -66,7 +66,7 @@ pub fn run(dir: &Path, master: &str, program: &Path) -> Result<()> {
         units: Units::boot(&home, now),
         pods: StaticPods::new(&home),
         launcher: Launcher {
-            shim: vec![program.into(), OsString::from("lab"), OsString::from("exec")],
+            shim: vec![program.into(), OsString::from("run-bound")],
             path: variable("PATH"),
             home: variable("HOME"),
         },

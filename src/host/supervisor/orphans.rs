@@ -1,6 +1,6 @@
 //! What a supervisor runs, written down, so that the next one can end what a killed one left behind.
 //!
-//! The kernel ends children with their supervisor (`programs::exec_bound`); this covers what slipped past that. A
+//! The kernel ends children with their supervisor (`host::bound`); this covers what slipped past that. A
 //! process is known by its number, its start time and the boot: a number alone may belong to somebody else by now.
 
 use std::fs;

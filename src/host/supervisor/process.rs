@@ -60,10 +60,10 @@ impl Policy {
     }
 }
 
-/// Puts a child between the supervisor and its program, see [`super::programs::exec_bound`].
+/// Puts a child between the supervisor and its program, see [`crate::host::bound::run_bound`].
 #[derive(Debug, Clone)]
 pub(super) struct Launcher {
-    /// `hamaster lab exec`
+    /// `hamaster run-bound`
     pub(super) shim: Vec<OsString>,
     /// `PATH` of the children.
     pub(super) path: OsString,

@@ -1,0 +1,84 @@
+//! `hamaster elect fence`: what this host led is gone, whatever became of the daemon.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::seconds;
+use crate::elect::config::{Config, Group};
+use crate::elect::{actions, status::Status};
+use crate::error::{Error, Problem, Result};
+use crate::host::runtime_dir::RuntimeDir;
+use crate::host::{clock, identity};
+use crate::ui::{Format, Ui};
+
+/// With less than this left, a daemon started now would come too late to go on.
+const ADOPTABLE: Duration = Duration::from_secs(2);
+/// On top of f and K: there is nobody who would do it later.
+const MARGIN: Duration = Duration::from_secs(2);
+/// Exit code: it may still run.
+const UNFENCED: u8 = 7;
+
+/// Fences all groups; one that fails does not keep the others from it.
+pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<ExitCode> {
+    let directory = RuntimeDir::open(&config.runtime_dir);
+    if let Err(error) = &directory {
+        // Rather two that fence than none.
+        ui.warn(&error.to_string());
+    }
+    let boot_id = identity::boot_id()?;
+    let (mut fenced, mut kept, mut problems) = (vec![], vec![], vec![]);
+    for group in &config.groups {
+        let directory = directory.as_ref().ok();
+        let status = directory.and_then(|d| d.read(&group.name));
+        let left = status.as_ref().map_or(Duration::ZERO, |s| s.left(&boot_id, clock::boottime()));
+        if unless_adoptable && left >= ADOPTABLE {
+            ui.say(&format!("{}: kept, its lead lasts {} more", group.name, seconds(left)));
+            kept.push(&group.name);
+            continue;
+        }
+        match fence(config, group, directory, status) {
+            Ok(()) => {
+                ui.say(&format!("{}: fenced", group.name));
+                fenced.push(&group.name);
+            }
+            Err(e) => problems.push(Problem {
+                at: group.name.clone(),
+                message: std::iter::once(e.message())
+                    .chain(e.causes().iter().map(String::as_str))
+                    .collect::<Vec<_>>()
+                    .join(": "),
+                hint: e.hints().first().cloned(),
+            }),
+        }
+    }
+    if !problems.is_empty() {
+        let of = config.groups.len();
+        return Err(Error::conflict(format!("{} of {of} groups may still run here", problems.len()))
+            .problems(problems)
+            .exits(UNFENCED));
+    }
+    if ui.format == Format::Json {
+        ui.json("elect-fence", &json!({ "fenced": fenced, "kept": kept }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fence(config: &Config, group: &Group, directory: Option<&RuntimeDir>, status: Option<Status>) -> Result<()> {
+    // A daemon that runs would put it back.
+    let _lock = directory
+        .map(|d| d.lock(&group.name))
+        .transpose()
+        .map_err(|e| e.hint("systemctl stop hamaster-elect.service"))?;
+    let timing = config.timing(group);
+    actions::fence(group, timing.removal() + timing.stop() + MARGIN)?;
+    if let (Some(directory), Some(status)) = (directory, status) {
+        let over = Status { state: "ended".to_owned(), is_leader: false, deadline_ns: None, ..status };
+        directory.write(&over).map_err(|e| {
+            let file = directory.status_file(&group.name);
+            Error::apply(format!("{} still says that this host leads", file.display())).cause(e)
+        })?;
+    }
+    Ok(())
+}
