@@ -71,7 +71,7 @@ fn play(seeds: impl Iterator<Item = u64>, time: Duration) {
         recovery(99),
         recovery(100),
     );
-    assert!(sum.leaderships > 2 * runs && sum.fences > runs / 10, "the schedules did not disturb anyone");
+    assert!(sum.leaderships > runs && sum.fences > runs / 10, "the schedules did not disturb anyone");
 }
 
 #[test]
