@@ -1,5 +1,7 @@
 //! `hamaster lab`: masters on loopback under supervisors of plain processes.
 
+mod watch;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ pub enum LabCommand {
     Partition(Victim),
     /// End a partition
     Heal(Victim),
+    /// Who leads each group, with which token, since when, and how long the last handover took
+    Watch(At),
     /// The supervisor itself, started by `up`
     #[command(hide = true)]
     Supervise {
@@ -55,6 +59,16 @@ pub enum LabCommand {
         /// The master
         #[arg(default_value = "m1")]
         master: String,
+    },
+    /// Whether a master runs nothing of a pod, asked by its election
+    #[command(hide = true)]
+    Gone {
+        /// The lab
+        dir: PathBuf,
+        /// The master
+        master: String,
+        /// The pod
+        pod: String,
     },
 }
 
@@ -104,6 +118,12 @@ pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
         LabCommand::Resume(victim) => inflict(victim, Fault::Resume, "running", ui)?,
         LabCommand::Partition(victim) => inflict(victim, Fault::Partition, "cut off", ui)?,
         LabCommand::Heal(victim) => inflict(victim, Fault::Heal, "connected", ui)?,
+        LabCommand::Watch(at) => watch::watch(&at.directory()?, ui)?,
+        LabCommand::Gone { dir, master, pod } => {
+            if !lab::is_gone(dir, master, pod)? {
+                return Err(Error::conflict(format!("{pod} still runs on {master}")));
+            }
+        }
         LabCommand::Supervise { dir, master } => lab::supervise(dir, master, &program()?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -146,6 +166,9 @@ fn show(ui: &Ui, status: &Status) {
     let mut text = format!("lab   {}\n", status.dir.display());
     for master in &status.masters {
         text.push_str(&show_master(ui, master));
+    }
+    if !status.leaders.is_empty() {
+        text.push_str(&format!("\n{}", watch::table(&status.leaders)));
     }
     text.push_str("\ntry:\n");
     for command in &status.commands {

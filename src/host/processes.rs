@@ -116,6 +116,14 @@ impl Supervised {
         self.done(&Request::Freeze { on })
     }
 
+    /// Tells `unit` to stop and does not wait.
+    ///
+    /// # Errors
+    /// When it does not run or does not answer.
+    pub fn begin_stop(&self, unit: &str) -> Result<()> {
+        self.done(&Request::Stop { unit: unit.to_owned() })
+    }
+
     /// `None` when nobody is there to be asked.
     fn ask(&self, request: &Request) -> Result<Option<Reply>> {
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -197,7 +205,7 @@ impl Units for Supervised {
     }
 
     fn stop(&self, unit: &str) -> Result<()> {
-        self.done(&Request::Stop { unit: unit.to_owned() })?;
+        self.begin_stop(unit)?;
         // The supervisor kills what does not stop in its TimeoutStopSec; this only guards against a stuck kernel.
         let deadline = Instant::now() + Duration::from_secs(300);
         while self.unit(unit)?.pid.is_some() {

@@ -1,18 +1,20 @@
 //! What of a master's plan holds in a lab.
 
+use crate::apply::ETCD_UNIT;
 use crate::host::supervisor::programs;
-use crate::state::desired::{Desired, Placement};
+use crate::state::desired::{Desired, Placement, Readiness};
 use crate::state::{Owner, PhaseId};
 
 /// The phases that apply: the others change the kernel, the container runtime or the kubelet of the machine itself.
 pub const PHASES: [PhaseId; 6] =
     [PhaseId::Pki, PhaseId::Kubeconfig, PhaseId::Etcd, PhaseId::ControlPlane, PhaseId::Election, PhaseId::Register];
 
-/// The one unit that runs.
-const ETCD: &str = "etcd.service";
+/// The candidate.
+pub(super) const ELECT_UNIT: &str = "hamaster-elect.service";
 
 /// Turns what a host should hold into what a lab should: every file is the operator's own, since a lab makes no user
-/// `etcd` and drops no privileges, and of all units only etcd's runs. What only an apiserver could take is left out where there is none.
+/// `etcd` and drops no privileges, and of all units only etcd's and the election's run. What only an apiserver could
+/// take is left out where there is none.
 pub fn adapt(desired: &mut Desired) {
     let owners = desired.dirs.iter_mut().map(|d| &mut d.owner).chain(desired.files.iter_mut().map(|f| &mut f.owner));
     let keys = desired.certs.iter_mut().filter_map(|c| match &mut c.placement {
@@ -27,7 +29,13 @@ pub fn adapt(desired: &mut Desired) {
                 .to_owned(),
         );
     }
-    for unit in desired.units.iter_mut().filter(|u| u.name != ETCD) {
-        (unit.enable, unit.run, unit.ready) = (false, false, None);
+    for unit in &mut desired.units {
+        (unit.enable, unit.run, unit.ready) = match unit.name.as_str() {
+            ETCD_UNIT => continue,
+            ELECT_UNIT => (true, true, Some(Readiness::Active)),
+            // At each boot, before any pod.
+            "hamaster-fence.service" => (true, false, None),
+            _ => (false, false, None),
+        };
     }
 }

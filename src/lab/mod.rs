@@ -8,6 +8,7 @@ mod adapt;
 mod down;
 mod drive;
 mod faults;
+mod leaders;
 mod status;
 mod up;
 
@@ -15,6 +16,7 @@ pub use adapt::{PHASES, adapt};
 pub use down::{Down, down};
 pub use drive::drive;
 pub use faults::{Fault, inflict};
+pub use leaders::{Leadership, is_gone, leaders};
 pub use status::{MasterStatus, Status, status};
 pub use up::{Lab, LabMaster, up};
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::leaders::{Leadership, leaders};
 use crate::error::{Error, Result};
 use crate::host::processes::Supervised;
 use crate::host::supervisor::home::Home;
@@ -19,6 +20,9 @@ pub struct Status {
     pub dir: PathBuf,
     /// Its masters, the first one first.
     pub masters: Vec<MasterStatus>,
+    /// Who leads each group of its election.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaders: Vec<Leadership>,
     /// For kubectl, as administrator.
     pub kubeconfig: PathBuf,
     /// Commands to copy: etcdctl and kubectl on this lab.
@@ -72,7 +76,8 @@ pub(super) fn of(home: &Home) -> Result<Status> {
     let n = masters.iter().position(|m| m.etcd_healthy).unwrap_or_default();
     let kubeconfig = homes[n].layout().kubeconfig("admin");
     let commands = commands(&homes[n], &masters, &kubeconfig);
-    Ok(Status { dir: home.dir().to_owned(), masters, commands, kubeconfig })
+    let leaders = leaders(home.dir())?;
+    Ok(Status { dir: home.dir().to_owned(), masters, leaders, commands, kubeconfig })
 }
 
 fn master(home: &Home) -> Result<MasterStatus> {

@@ -38,8 +38,10 @@ struct Group {
     name: &'static str,
     source: String,
     dest: String,
-    /// Nothing in a lab: its pods are plain processes, known to no runtime.
+    /// Of the container runtime.
     cri_socket: Option<&'static str>,
+    /// What says that the pod is gone, where there is no container runtime to ask.
+    gone: Vec<String>,
 }
 
 /// hamaster-elect.service
@@ -151,11 +153,20 @@ fn elect(i: &Input) -> Elect {
         runtime::Access::Dockershim => "unix:///run/dockershim.sock",
         runtime::Access::Cri(socket) => socket,
     });
+    // The directory of a lab, its master, and the pod: who runs that is asked.
+    let gone = |component: &str| match layout.prefix().parent() {
+        Some(lab) if i.lab() => {
+            let hamaster = text(&i.tools.hamaster);
+            vec![hamaster, "lab".into(), "gone".into(), text(lab), i.this.node.name.clone(), component.into()]
+        }
+        _ => vec![],
+    };
     let group = |name, component: &str| Group {
         cri_socket,
         name,
         source: text(layout.standby().join(format!("{component}.yaml"))),
         dest: text(layout.manifests().join(format!("{component}.yaml"))),
+        gone: gone(component),
     };
     Elect {
         id: i.this.node.name.clone(),

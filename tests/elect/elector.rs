@@ -109,7 +109,14 @@ pub(crate) fn hamaster(plan: &Plan, arguments: &[&str]) -> Command {
     const BIND: &str = "mount --bind \"$0/machine-id\" /etc/machine-id && \
         mount --bind \"$0/boot-id\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
     let mut command = plan.host.command("unshare");
-    command.args(["--mount", "bash", "-c", BIND]).arg(&plan.place).arg(env!("CARGO_BIN_EXE_hamaster")).args(arguments);
+    command.args(["--mount", "bash", "-c", BIND]).arg(&plan.place);
+    if plan.steppable {
+        // Its file of the offset is read at every look at the clock; the clocks that cannot be stepped stay true.
+        command.args(["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_NO_CACHE=1", "FAKETIME_XRESET=1"]);
+        command.arg(format!("FAKETIME_TIMESTAMP_FILE={}", path(&plan.clock())));
+        command.arg("LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
+    }
+    command.arg(env!("CARGO_BIN_EXE_hamaster")).args(arguments);
     command
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     UnwritableTerminate,
     /// `hamaster elect transfer`
     Transfer,
+    /// The wall clock jumps by up to an hour, either way. Only in a group whose clocks are steppable.
+    StepClock,
 }
 
 /// Keys of hamaster's.
@@ -94,7 +96,7 @@ const COMMON: [Fault; 16] = [
 ];
 
 /// What makes sense for hamaster only.
-const OWN: [Fault; 17] = [
+const OWN: [Fault; 18] = [
     Fault::BothLeaders,
     Fault::Resign,
     Fault::Revoke,
@@ -112,6 +114,7 @@ const OWN: [Fault; 17] = [
     Fault::Unwritable,
     Fault::UnwritableTerminate,
     Fault::Transfer,
+    Fault::StepClock,
 ];
 
 impl Fault {
@@ -130,10 +133,13 @@ impl Fault {
     pub(crate) fn is_harmless(self, elector: Elector, profile: Profile) -> bool {
         let rides_out_an_election = profile.lease >= Duration::from_secs(10);
         match self {
-            Self::Kill | Self::Revoke | Self::Delete(Target::Queue) | Self::Junk(Target::Leader | Target::Queue) => {
-                elector == Elector::Hamaster
-            }
-            Self::EtcdKill | Self::EtcdCut => elector == Elector::Hamaster && rides_out_an_election,
+            Self::Kill
+            | Self::Revoke
+            | Self::StepClock
+            | Self::Delete(Target::Queue)
+            | Self::Junk(Target::Leader | Target::Queue) => elector == Elector::Hamaster,
+            // Frozen, it is killed and adopted; with shorter times a busy machine may be too slow for that.
+            Self::EtcdKill | Self::EtcdCut | Self::Freeze => elector == Elector::Hamaster && rides_out_an_election,
             _ => false,
         }
     }
@@ -153,6 +159,31 @@ impl Fault {
                 | Self::BothLeaders
                 | Self::Unwritable
                 | Self::UnwritableTerminate
+        )
+    }
+
+    /// It is about one node, so it can happen to one that waits.
+    pub(crate) fn is_about_a_node(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::Freeze
+                | Self::Crash
+                | Self::Terminate
+                | Self::Cut(_)
+                | Self::StepClock
+                | Self::EditSource
+                | Self::EmptySource
+                | Self::Unwritable
+                | Self::UnwritableTerminate
+        )
+    }
+
+    /// It is about etcd's members: one of these at a time.
+    pub(crate) fn is_about_etcd(self) -> bool {
+        matches!(
+            self,
+            Self::EtcdKill | Self::EtcdFreeze | Self::EtcdCut | Self::EtcdDisk | Self::Quorum | Self::BothLeaders
         )
     }
 
@@ -226,6 +257,10 @@ impl Fault {
             Self::UnwritableTerminate => {
                 tool("chattr", &["+i", &plan.destination().display().to_string()]);
                 victim.stop();
+            }
+            Self::StepClock => {
+                let seconds = (draw % 7200) as i64 - 3600;
+                fs::write(plan.clock(), format!("{seconds:+}\n")).unwrap();
             }
             Self::Transfer => {
                 let heir = &group.nodes[(node + 1 + draw as usize % (NODES - 1)) % NODES].plan;

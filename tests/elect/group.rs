@@ -34,6 +34,11 @@ impl Cluster {
 
     /// Three nodes that are not started, and an oracle that watches them.
     pub(crate) fn group(&self, elector: Elector, profile: Profile) -> Group<'_> {
+        self.group_with_clocks(elector, profile, false)
+    }
+
+    /// The same; the nodes' wall clocks can be stepped.
+    pub(crate) fn group_with_clocks(&self, elector: Elector, profile: Profile, steppable: bool) -> Group<'_> {
         let name = format!("g{}", self.groups.fetch_add(1, Ordering::Relaxed));
         let dir = self.etcd.network.dir().join(&name);
         let plans = self.hosts.iter().map(|host| Plan {
@@ -43,6 +48,7 @@ impl Cluster {
             id: host.name.clone(),
             host: host.clone(),
             place: dir.join(&host.name),
+            steppable,
         });
         let nodes: Vec<Node> = plans.map(|plan| Node::new(plan, &self.etcd)).collect();
         fs::create_dir(dir.join("marks")).unwrap();

@@ -60,15 +60,19 @@ pub(crate) fn schedule(seed: u64, elector: Elector, profile: Profile) -> Vec<Ste
         let mut faults = vec![dice.pick(&all)];
         if dice.below(4) == 0 {
             let second = dice.pick(&all);
-            if faults[0].combines() && second.combines() && second != faults[0] {
+            let both_about_etcd = faults[0].is_about_etcd() && second.is_about_etcd();
+            if faults[0].combines() && second.combines() && second != faults[0] && !both_about_etcd {
                 faults.push(second);
+                // What an operator does must reach etcd: before anything that lasts.
+                faults.sort_by_key(|f| f.lasts());
             }
         }
         let bound = elector.takeover(profile).as_millis() as u64;
         let short = 50 + dice.below(bound / 3);
         let long = bound + dice.below(2000);
         let lasting = Duration::from_millis(dice.pick(&[short, long, long]));
-        let distance = if dice.below(4) == 0 { 1 + dice.below(NODES as u64 - 1) as usize } else { 0 };
+        let anyone = faults.iter().all(|f| f.is_about_a_node());
+        let distance = if anyone && dice.below(4) == 0 { 1 + dice.below(NODES as u64 - 1) as usize } else { 0 };
         Step { faults, distance, lasting, draw: dice.number() }
     };
     vec![step(), step()]
@@ -102,12 +106,14 @@ pub(crate) fn play(group: &Group<'_>, step: &Step, leader: usize) -> Blow {
 /// A whole run.
 pub(crate) fn run(cluster: &Cluster, seed: u64, elector: Elector, profile: Profile) -> Run {
     let started = Instant::now();
-    let group = cluster.group(elector, profile);
+    let steps = schedule(seed, elector, profile);
+    let steppable = steps.iter().any(|s| s.faults.contains(&Fault::StepClock));
+    let group = cluster.group_with_clocks(elector, profile, steppable);
     if elector == Elector::Hamaster {
         group.skip_first_wait();
     }
     group.start();
-    let mut run = Run::new(seed, schedule(seed, elector, profile));
+    let mut run = Run::new(seed, steps);
     let mut leader = group.settle();
     run.started = leader.is_some();
     for step in run.steps.clone() {

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) host: Host,
     /// All its files.
     pub(crate) place: PathBuf,
+    /// Its wall clock is one of its own.
+    pub(crate) steppable: bool,
 }
 
 impl Plan {
@@ -47,6 +49,11 @@ impl Plan {
     /// What is there while it leads.
     pub(crate) fn manifest(&self) -> PathBuf {
         self.destination().join(MANIFEST)
+    }
+
+    /// By how much its wall clock is wrong.
+    pub(crate) fn clock(&self) -> PathBuf {
+        self.place.join("clock")
     }
 
     /// What it said.
@@ -78,6 +85,7 @@ impl Node {
         fs::create_dir_all(plan.destination()).unwrap();
         fs::write(plan.source(), "apiVersion: v1\n").unwrap();
         plan.elector.configure(&plan, etcd);
+        fs::write(plan.clock(), "+0\n").unwrap();
         // Each host has a machine id and a boot id of its own.
         fs::write(plan.place.join("machine-id"), random_id().replace('-', "")).unwrap();
         fs::write(plan.place.join("boot-id"), random_id()).unwrap();

@@ -173,7 +173,7 @@ impl Report {
         }
         println!("{}", row("all", self.count(|r| r.blows.len()), &all));
         let summary = self.summary(&all);
-        println!("\n{summary:#}\n{summary}");
+        println!("\n{summary}");
     }
 
     fn summary(&self, gaps: &[Duration]) -> Value {

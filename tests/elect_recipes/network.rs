@@ -14,7 +14,7 @@ impl Network {
         let root = rustix::process::geteuid().is_root();
         let mut script = "ip link set lo up".to_owned();
         for device in devices {
-            script += &format!(" && ip link add {device} type dummy && ip link set {device} up");
+            script += &format!(" && ip link add {device} type bridge && ip link set {device} up");
         }
         let mut holder = Command::new("unshare")
             .args([if root { "-n" } else { "-rn" }, "sh", "-c", &format!("{script} && echo ready && exec cat")])

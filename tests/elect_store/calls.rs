@@ -68,7 +68,7 @@ fn a_connection_that_ended_while_idle_costs_no_attempt() {
         cluster.kill(0);
         cluster.start(0);
         cluster.wait();
-        assert_eq!(done(&store, &nop()).await.1, 1);
+        assert_eq!(store.run(GROUP, &nop(), ATTEMPT).await, Answer::Done { revision: 1 }, "{:?}", store.health());
     });
 }
 

@@ -39,7 +39,7 @@ fn certificates_that_do_not_fit() {
         let stranger =
             TlsFiles { ca: cluster.client.ca.clone(), ..foreign.sign(dir, "stranger", &[], &[Use::ClientAuth]) };
         let error = refused(at(), Some(stranger)).await;
-        says(&error, StoreErrorKind::Tls, "refused the client certificate", "openssl");
+        says(&error, StoreErrorKind::Tls, "client certificate", "openssl");
         let elsewhere = Endpoint { host: "localhost".into(), ..at() };
         if std::net::ToSocketAddrs::to_socket_addrs("localhost:1").unwrap().any(|a| a.ip().to_string() == cluster.ip) {
             says(&refused(elsewhere, cluster.tls()).await, StoreErrorKind::Tls, "is not made for localhost", "openssl");
@@ -72,7 +72,7 @@ fn plain_text_and_tls_at_the_wrong_port() {
     run(async {
         let tls = Endpoint { tls: true, ..plain.endpoint(0) };
         let error = refused(tls, Some(secret.client.clone())).await;
-        says(&error, StoreErrorKind::NotEtcd, "does not speak TLS", "http://");
+        says(&error, StoreErrorKind::NotEtcd, "TLS", "write `http://");
         let open = Endpoint { tls: false, ..secret.endpoint(0) };
         let error = refused(open, None).await;
         says(&error, StoreErrorKind::NotEtcd, "without TLS", "https://");

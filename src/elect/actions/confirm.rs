@@ -27,7 +27,6 @@ pub(super) struct Checker {
     how: How,
     /// K.
     stop: Duration,
-    is_pod: bool,
     systemctl: PathBuf,
     /// Since when the manifest is gone.
     gone: Option<Instant>,
@@ -61,14 +60,7 @@ impl Checker {
             Confirm::Exec(argv) => How::Exec(argv.clone()),
             Confirm::None => How::None,
         };
-        Self {
-            how,
-            stop,
-            is_pod: file.kind == FileKind::Pod,
-            systemctl: setting.systemctl.clone(),
-            gone: None,
-            kubelet_stopped: None,
-        }
+        Self { how, stop, systemctl: setting.systemctl.clone(), gone: None, kubelet_stopped: None }
     }
 
     /// The payload is about to run again.
@@ -106,7 +98,7 @@ impl Checker {
                 Err(e) => Err(format!("{address}: {e}")),
             },
             How::Exec(argv) => succeeds(argv),
-            How::None if waited || (self.is_pod && !descendants::any_container()) => Ok(()),
+            How::None if waited => Ok(()),
             How::None => Err("nobody can tell whether the payload is dead: waiting for stopTimeout".to_owned()),
         };
         if result.is_ok() && self.kubelet_stopped.take().is_some() {

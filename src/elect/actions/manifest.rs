@@ -191,23 +191,28 @@ impl Places {
     }
 
     fn remove(&self) -> Result<(), Errno> {
-        let taken = match unlink(&self.dest) {
-            Err(Errno::NOENT) => Ok(()),
-            // A directory, or the disk's opinion: perhaps it can be moved where no kubelet looks.
-            Err(e) => self.unlock_and_move_out().map_err(|_| e),
-            done => done,
-        };
-        taken?;
+        // Looked at first: a read-only filesystem refuses to remove even what is not there.
+        if self.is_there()? {
+            match unlink(&self.dest) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // A directory, or the disk's opinion: perhaps it can be moved where no kubelet looks.
+                Err(e) => self.unlock_and_move_out().map_err(|_| e)?,
+            }
+        }
         // After an earlier process's unlink as well: it may have been killed before this.
         match File::open(&self.dir) {
             Ok(dir) => rustix::fs::fsync(dir)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(errno(e)),
         }
+        if self.is_there()? { Err(Errno::EXIST) } else { Ok(()) }
+    }
+
+    fn is_there(&self) -> Result<bool, Errno> {
         match statat(CWD, &self.dest, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOENT) => Ok(false),
             Err(e) => Err(e),
-            Ok(_) => Err(Errno::EXIST),
+            Ok(_) => Ok(true),
         }
     }
 

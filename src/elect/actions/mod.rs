@@ -168,8 +168,8 @@ impl Drop for Payload {
     }
 }
 
-/// Stops the payload of `group` wherever it comes from, within `within`, and leaves no thread behind. Needs nothing
-/// but this host: no store, no lease.
+/// Stops the payload of `group` wherever it comes from, and leaves no thread behind. Needs nothing but this host: no
+/// store, no lease. It gives up after `within`, which has to hold the group's f and K.
 ///
 /// # Errors
 /// When it is not confirmed dead by then.
@@ -187,7 +187,7 @@ pub fn fence_in(group: &Group, setting: &Setting, within: Duration) -> Result<()
     let mut action = action(group, setting);
     action.tidy();
     let limit = boottime() + within;
-    let bounds = Bounds { gone: limit.before(within / 2), dead: limit };
+    let bounds = Bounds::from_now(group.timing.removal(), group.timing.stop());
     let environment = Environment { group: group.name.clone(), term: None };
     let climb = Climb { setting, environment: &environment, on_stop: group.on_stop.as_deref(), bell: line.bell() };
     climb

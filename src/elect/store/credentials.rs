@@ -127,7 +127,8 @@ fn read(files: &TlsFiles, generation: u64) -> Result<Loaded> {
     };
     let ca = bytes(&files.ca)?;
     let identity = Identity { cert_pem: bytes(&files.cert)?, key_pem: Secret::new(bytes(&files.key)?) };
-    if inspect::certs(&ca).is_ok_and(|certs| certs.is_empty()) {
+    // An empty store would trust nobody, silently.
+    if inspect::certs(&ca).map_or(true, |certs| certs.is_empty()) {
         let path = files.ca.display();
         return Err(
             Error::usage(format!("{path} holds no certificate")).hint(format!("openssl x509 -in {path} -noout"))

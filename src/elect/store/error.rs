@@ -83,6 +83,11 @@ impl Asked<'_> {
                 let words = format!("no answer within {}", show_duration(*within));
                 self.error(StoreErrorKind::Unreachable, words, self.etcdctl("endpoint health"), "Timeout")
             }
+            // A port without TLS does not even answer; a TLS server says why it ends a handshake.
+            Fault::Dial(e) if self.endpoint.tls && e.kind() == io::ErrorKind::UnexpectedEof => {
+                let words = "it ended the TLS handshake without a word, as one does that speaks none";
+                self.not_etcd(words.to_owned(), "Connect")
+            }
             Fault::Dial(e) => self.socket(e, "Connect"),
             Fault::Rpc(etcd_client::Error::GRpcStatus(status), trace) => self.status(status, trace),
             Fault::Rpc(e, _) => {
@@ -147,6 +152,13 @@ impl Asked<'_> {
             return self.not_etcd("it does not speak gRPC without TLS".to_owned(), code);
         }
         match trace.failure() {
+            // TLS 1.3 refuses a client certificate after the handshake; the alert may be lost to a reset.
+            Some(e)
+                if self.endpoint.tls && trace.first().is_none() && e.get_ref().is_none_or(|i| !i.is::<TlsError>()) =>
+            {
+                let words = format!("it hung up after the TLS handshake: {}", self.our_fault());
+                self.error(StoreErrorKind::Tls, words, self.handshake(), code)
+            }
             Some(e) => self.socket(&e, code),
             None => {
                 let words = format!("the connection broke: {}", innermost(status));
@@ -187,20 +199,21 @@ impl Asked<'_> {
                 why => format!("its certificate is not good: {why}"),
             },
             Some(TlsError::AlertReceived(alert)) => {
-                let why = self.credentials.and_then(Credentials::blemish);
-                let why = why.unwrap_or_else(|| "it trusts another CA than the one that signed it".to_owned());
-                format!("it refused the client certificate ({alert:?}): {why}")
+                format!("it refused the client certificate ({alert:?}): {}", self.our_fault())
             }
             Some(other) => format!("TLS failed: {other}"),
-            None if self.endpoint.tls && e.kind() == io::ErrorKind::UnexpectedEof => {
-                "it closed the connection during the TLS handshake".to_owned()
-            }
             None => {
                 let words = format!("cannot be reached: {e}");
                 return self.error(StoreErrorKind::Unreachable, words, self.etcdctl("endpoint health"), code);
             }
         };
         self.error(StoreErrorKind::Tls, words, self.handshake(), code)
+    }
+
+    /// What is wrong with the client certificate.
+    fn our_fault(&self) -> String {
+        let seen = self.credentials.and_then(Credentials::blemish);
+        seen.unwrap_or_else(|| "it trusts another CA than the one that signed the client certificate".to_owned())
     }
 
     fn etcdctl(&self, command: &str) -> String {

@@ -317,9 +317,18 @@ impl Store {
         let asked = Asked { endpoint: &member.endpoint, credentials: credentials.as_ref() };
         let floor = self.cluster().revision;
         let mut used = None;
-        let outcome = tokio::time::timeout(within, async {
-            health.pace().await;
+        let until = tokio::time::Instant::now() + within;
+        if tokio::time::timeout_at(until, health.pace()).await.is_err() {
+            // Nobody was asked: the others of this process use up what an outage allows.
+            return Err(health.trouble().map_or_else(|| asked.explain(&Fault::Late(within)), |(e, _)| e));
+        }
+        let outcome = tokio::time::timeout_at(until, async {
             self.refresh(within / 2).await;
+            // Lets the runtime look at the sockets, then the two tasks of an HTTP/2 connection: if it ended meanwhile
+            // that is known before the call, and not while nobody can say any more whether it was sent.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
             loop {
                 let tls = credentials.as_ref().map(Credentials::current);
                 let link = member.link(tls).await.map_err(Fault::Dial)?;
