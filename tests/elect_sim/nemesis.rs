@@ -132,7 +132,8 @@ impl World {
 
     /// Another cluster, with what a backup had: every candidate hears of it when it reads.
     pub(crate) fn restore(&mut self, store: Store, cluster: u64) {
-        (self.store, self.cluster, self.highest) = (store, cluster, 0);
+        self.store = store.after(&self.store);
+        (self.cluster, self.highest) = (cluster, 0);
         self.etcd_down = self.now;
         self.etcd_is_back();
         for n in 0..self.nodes.len() {

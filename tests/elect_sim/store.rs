@@ -128,6 +128,11 @@ impl Store {
         self.leases.iter().filter(|(_, end)| **end <= now).map(|(lease, _)| *lease).collect()
     }
 
+    /// Ids of leases are random: none comes twice, even where `other` held before what this one holds.
+    pub(crate) fn after(self, other: &Self) -> Self {
+        Self { granted: other.granted, ..self }
+    }
+
     /// A new leader of etcd starts every lease anew.
     pub(crate) fn renew_leases(&mut self, until: u64) {
         self.leases.values_mut().for_each(|end| *end = until);

@@ -221,8 +221,7 @@ impl World {
             }
             self.now = at;
             if self.trace && !matches!(happening, Happening::Tick { .. } | Happening::Pump { .. }) {
-                let text = format!("{happening:?}");
-                eprintln!("{:>12.6} {}", at as f64 / SECOND as f64, text.chars().take(220).collect::<String>());
+                eprintln!("{:>12.6} {}", at as f64 / SECOND as f64, readable(&format!("{happening:?}")));
             }
             self.outcome.events += 1;
             self.happen(happening);
@@ -390,8 +389,7 @@ impl World {
 
     fn perform(&mut self, n: usize, life: u64, effect: Effect) {
         if self.trace {
-            let text = format!("{effect:?}");
-            eprintln!("{:>24} m{} {}", "", n + 1, text.chars().take(300).collect::<String>());
+            eprintln!("{:>20} m{} {}", "", n + 1, readable(&format!("{effect:?}")));
         }
         match effect {
             Effect::Send { id, txn, within } => {
@@ -452,4 +450,17 @@ impl World {
         let watch = self.nodes[n].process.as_ref()?.watch.as_ref().filter(|w| w.number == watch)?;
         Some(watch.interest)
     }
+}
+
+/// Bytes as the text they are, names left out, and not too long for a line.
+fn readable(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, bytes)) = rest.split_once("[123, ") {
+        let (bytes, after) = bytes.split_once(']').unwrap_or((bytes, ""));
+        let bytes = bytes.split(", ").filter_map(|b| b.parse::<u8>().ok()).map(char::from);
+        shown.extend(before.chars().chain(['{']).chain(bytes));
+        rest = after;
+    }
+    (shown + rest).chars().take(420).collect()
 }
