@@ -2,6 +2,7 @@
 //! by the environment. In a release build all of this is nothing.
 //!
 //! - `HAMASTER_CRASH_AT=N`: the process gets SIGKILL at the Nth point: nothing is flushed, dropped or undone.
+//! - `HAMASTER_STOP_AT=N`: the process is stopped there, until it gets SIGCONT.
 //! - `HAMASTER_FAIL_AT=N`: the Nth point fails as if the disk were full, if it is one that can fail.
 //!
 //! `NAME:N` is the Nth point of that name.
@@ -33,8 +34,8 @@ mod armed {
     use rustix::io::Errno;
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// The points at which to crash and to fail.
-    static ARMED: OnceLock<[Option<Point>; 2]> = OnceLock::new();
+    /// The points at which to crash, to stop and to fail.
+    static ARMED: OnceLock<[Option<Point>; 3]> = OnceLock::new();
 
     struct Point {
         /// Only points of this name count.
@@ -56,11 +57,14 @@ mod armed {
     }
 
     pub(super) fn hit(name: &str) -> Result<(), Errno> {
-        let armed = || ["HAMASTER_CRASH_AT", "HAMASTER_FAIL_AT"].map(Point::named_by);
-        let [crash, fail] = ARMED.get_or_init(armed);
+        let armed = || ["HAMASTER_CRASH_AT", "HAMASTER_STOP_AT", "HAMASTER_FAIL_AT"].map(Point::named_by);
+        let [crash, stop, fail] = ARMED.get_or_init(armed);
         if crash.as_ref().is_some_and(|p| p.is_hit(name)) {
             let _ = writeln!(std::io::stderr(), "crash point: {name}");
             let _ = kill_process(getpid(), Signal::KILL);
+        }
+        if stop.as_ref().is_some_and(|p| p.is_hit(name)) {
+            let _ = kill_process(getpid(), Signal::STOP);
         }
         if fail.as_ref().is_some_and(|p| p.is_hit(name)) { Err(Errno::NOSPC) } else { Ok(()) }
     }

@@ -116,7 +116,8 @@ pub(crate) fn hamaster(plan: &Plan, arguments: &[&str]) -> Command {
         command.arg(format!("FAKETIME_TIMESTAMP_FILE={}", path(&plan.clock())));
         command.arg("LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
     }
-    command.arg(env!("CARGO_BIN_EXE_hamaster")).args(arguments);
+    let built = env!("CARGO_BIN_EXE_hamaster").to_owned();
+    command.arg(std::env::var("HAMASTER_ELECT_BINARY").unwrap_or(built)).args(arguments);
     command
 }
 

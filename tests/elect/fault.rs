@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::elector::{Elector, Profile, hamaster};
+use crate::elector::{Elector, Profile};
 use crate::etcd::MEMBERS;
 use crate::group::{Group, NODES};
 use crate::network::{Cut, tool};
@@ -263,10 +263,8 @@ impl Fault {
                 fs::write(plan.clock(), format!("{seconds:+}\n")).unwrap();
             }
             Self::Transfer => {
-                let heir = &group.nodes[(node + 1 + draw as usize % (NODES - 1)) % NODES].plan;
-                let config = heir.place.join("elect.yaml").display().to_string();
-                let arguments = ["elect", "transfer", &group.name, "--to", &heir.id, "-c", &config];
-                hamaster(heir, &arguments).output().unwrap();
+                let heir = &group.nodes[(node + 1 + draw as usize % (NODES - 1)) % NODES];
+                heir.ask(&["transfer", &group.name, "--to", &heir.plan.id]);
             }
         }
     }

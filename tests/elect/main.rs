@@ -13,4 +13,6 @@ mod nemesis;
 mod network;
 mod node;
 mod oracle;
+mod refusals;
 mod report;
+mod scenarios;

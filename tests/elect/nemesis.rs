@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::elector::{Elector, Profile};
 use crate::fault::Fault;
 use crate::group::{Cluster, Group, NODES};
+use crate::node::Node;
 use crate::report::{Blow, Report, Run};
 
 /// What a run is drawn from: splitmix64.
@@ -96,6 +97,7 @@ pub(crate) fn play(group: &Group<'_>, step: &Step, leader: usize) -> Blow {
     Blow {
         faults: step.faults.clone(),
         on_leader: step.distance == 0,
+        fresh: true,
         lasting: step.lasting,
         gaps: history.gaps(at).into_iter().map(|(_, gap)| gap).collect(),
         changes: history.changes.len() - before,
@@ -104,25 +106,26 @@ pub(crate) fn play(group: &Group<'_>, step: &Step, leader: usize) -> Blow {
 }
 
 /// A whole run.
-pub(crate) fn run(cluster: &Cluster, seed: u64, elector: Elector, profile: Profile) -> Run {
+pub(crate) fn run(cluster: &Cluster, seed: u64, steps: Vec<Step>, elector: Elector, profile: Profile) -> Run {
     let started = Instant::now();
-    let steps = schedule(seed, elector, profile);
     let steppable = steps.iter().any(|s| s.faults.contains(&Fault::StepClock));
     let group = cluster.group_with_clocks(elector, profile, steppable);
     if elector == Elector::Hamaster {
         group.skip_first_wait();
     }
     group.start();
-    let mut run = Run::new(seed, steps);
+    let mut run = Run::new(seed);
     let mut leader = group.settle();
     run.started = leader.is_some();
-    for step in run.steps.clone() {
+    for step in steps {
         let Some(now) = leader else { break };
-        run.blows.push(play(&group, &step, now));
+        let fresh = !run.blows.iter().flat_map(|b| &b.faults).any(|f| f.is_about_etcd());
+        run.blows.push(Blow { fresh, ..play(&group, &step, now) });
         leader = group.oracle.holder();
     }
     run.history = group.oracle.history();
-    run.bites = group.nodes.iter().map(crate::node::Node::bites).sum();
+    run.bites = group.nodes.iter().map(Node::bites).sum();
+    run.lateness = group.nodes.iter().map(Node::lateness).max().unwrap_or_default();
     if !run.is_good(elector, profile) {
         run.logs = group.logs();
     }
@@ -130,56 +133,62 @@ pub(crate) fn run(cluster: &Cluster, seed: u64, elector: Elector, profile: Profi
     run
 }
 
-/// `tests/elect/run.sh` sets these; a short set runs without them.
-fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
-    let text = std::env::var(format!("HAMASTER_ELECT_{name}"));
-    text.map_or(default, |t| t.parse().unwrap_or_else(|_| panic!("HAMASTER_ELECT_{name}={t}")))
+/// `tests/elect/run.sh` sets these.
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(format!("HAMASTER_ELECT_{name}")).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("HAMASTER_ELECT_{name}={text}")))
 }
 
-/// The long run: `HAMASTER_ELECT_RUNS` of them, several clusters side by side.
+/// The long run, `HAMASTER_ELECT_RUNS` of random faults; without that every fault once. Several clusters side by side.
 #[test]
 fn nemesis() {
-    let runs: u64 = setting("RUNS", 4);
-    let elector = Elector::named(&setting("AGAINST", "hamaster".to_owned()));
-    let profile = Profile::named(&setting("PROFILE", "plain".to_owned()));
+    let elector = Elector::named(&setting("AGAINST").unwrap_or("hamaster".to_owned()));
+    let profile = Profile::named(&setting("PROFILE").unwrap_or("plain".to_owned()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let seed: u64 = setting("SEED", now * 100_000);
-    let workers = setting("WORKERS", 4).min(runs);
-    println!("{runs} runs, profile {}, against {elector:?}, seeds from {seed}, {workers} clusters", profile.name);
+    let first: u64 = setting("SEED").unwrap_or(now * 100_000);
+    let runs: Vec<(u64, Vec<Step>)> = match setting::<u64>("RUNS") {
+        Some(runs) => (first..first + runs).map(|seed| (seed, schedule(seed, elector, profile))).collect(),
+        None => (0..).zip(each_once(elector, profile)).collect(),
+    };
+    let workers = setting("WORKERS").unwrap_or(4).min(runs.len());
+    println!(
+        "{} runs, profile {}, against {elector:?}, seeds from {first}, {workers} clusters",
+        runs.len(),
+        profile.name
+    );
 
-    let (next, report) = (AtomicU64::new(0), Mutex::new(Report::new(elector, profile)));
+    let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::new(elector, profile)));
+    // With etcd's own default of a second a leader of the short profiles would fence whenever etcd's dies.
     let election = if profile.lease < Duration::from_secs(10) { 500 } else { 1000 };
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                let mut cluster = None;
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= runs {
-                        return;
-                    }
-                    let seed = seed + number;
-                    let result = catch_unwind(AssertUnwindSafe(|| {
-                        let cluster = cluster.get_or_insert_with(|| Cluster::new(Duration::from_millis(election)));
-                        run(cluster, seed, elector, profile)
-                    }));
-                    let run = result.unwrap_or_else(|panic| {
-                        let why = panic.downcast_ref::<String>().map_or("panicked", String::as_str).to_owned();
-                        // Whatever the run was about, the cluster is not to be trusted any more.
-                        cluster = None;
-                        Run::void(seed, schedule(seed, elector, profile), why)
-                    });
-                    report.lock().unwrap().add(number, run);
-                }
+    let work = || {
+        let mut cluster = None;
+        while let Some((seed, steps)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let cluster = cluster.get_or_insert_with(|| Cluster::new(Duration::from_millis(election)));
+                run(cluster, *seed, steps.clone(), elector, profile)
+            }));
+            let run = result.unwrap_or_else(|panic| {
+                // Whatever it was about, the cluster is not to be trusted any more.
+                cluster = None;
+                Run::void(*seed, panic.downcast_ref::<String>().map_or("panicked", String::as_str))
             });
+            report.lock().unwrap().add(run);
         }
-    });
+    };
+    std::thread::scope(|scope| (0..workers).for_each(|_| _ = scope.spawn(work)));
     let report = report.into_inner().unwrap();
     report.print();
     match elector {
         Elector::Hamaster => assert!(report.is_good(), "see above"),
         _ => println!("{elector:?} is measured, not judged"),
     }
+}
+
+/// Every fault to the leader once, two in a run.
+fn each_once(elector: Elector, profile: Profile) -> Vec<Vec<Step>> {
+    let lasting = elector.takeover(profile) + Duration::from_secs(1);
+    let step = |fault: &Fault| Step { faults: vec![*fault], distance: 0, lasting, draw: 5000 };
+    Fault::all(elector).chunks(2).map(|faults| faults.iter().map(step).collect()).collect()
 }
 
 #[test]

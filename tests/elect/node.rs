@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::elector::{Elector, Profile};
+use crate::elector::{Elector, Profile, hamaster};
 use crate::etcd::Etcd;
 use crate::network::{Host, tool};
 use crate::oracle::MANIFEST;
@@ -77,6 +77,7 @@ struct Unit {
     child: Option<Child>,
     exits: Vec<ExitStatus>,
     bites: usize,
+    lateness: Duration,
 }
 
 impl Node {
@@ -116,6 +117,19 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
+    /// `hamaster elect` with arguments, on this host; it must succeed.
+    pub(crate) fn ask(&self, arguments: &[&str]) {
+        let config = self.plan.place.join("elect.yaml").display().to_string();
+        let out = hamaster(&self.plan, &[&["elect"], arguments, &["-c", &config]].concat()).output().unwrap();
+        assert!(out.status.success(), "elect {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// Changes its configuration, which a running process does not notice.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.plan.place.join("elect.yaml");
+        fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+    }
+
     /// Sends a signal to the process, if there is one. Whoever dies of it is restarted.
     pub(crate) fn signal(&self, signal: Signal) {
         let unit = self.unit.lock().unwrap();
@@ -152,6 +166,11 @@ impl Node {
     pub(crate) fn bites(&self) -> usize {
         self.unit.lock().unwrap().bites
     }
+
+    /// By how much the watchdog was late at worst.
+    pub(crate) fn lateness(&self) -> Duration {
+        self.unit.lock().unwrap().lateness
+    }
 }
 
 impl Drop for Node {
@@ -177,11 +196,13 @@ const RESTART: Duration = Duration::from_millis(100);
 
 impl Supervisor {
     fn run(mut self) {
-        let mut restart = Instant::now();
+        let (mut restart, mut looked) = (Instant::now(), Instant::now());
         loop {
             self.listen();
             let shared = self.unit.clone();
             let mut unit = shared.lock().unwrap();
+            unit.lateness = unit.lateness.max(looked.elapsed());
+            looked = Instant::now();
             if unit.ended {
                 if let Some(mut child) = unit.child.take() {
                     child.wait().unwrap();
@@ -209,7 +230,7 @@ impl Supervisor {
                 if let Some(mut after) = self.plan.elector.stop_post(&self.plan) {
                     self.surround(&mut after).status().unwrap();
                 }
-                restart = Instant::now() + RESTART;
+                (restart, looked) = (Instant::now() + RESTART, Instant::now());
             }
         }
     }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::elector::{Elector, Profile};
 use crate::fault::Fault;
-use crate::nemesis::Step;
 use crate::oracle::History;
 
 /// One or two faults and what followed.
@@ -17,6 +16,8 @@ pub(crate) struct Blow {
     pub(crate) faults: Vec<Fault>,
     /// To the leader, or to one that waits.
     pub(crate) on_leader: bool,
+    /// Etcd was whole: after an earlier fault its members need seconds to find each other again.
+    pub(crate) fresh: bool,
     /// For how long.
     pub(crate) lasting: Duration,
     /// How long there was no manifest, each time.
@@ -35,7 +36,7 @@ impl Blow {
 
     /// The leader lost its office, or its manifest for a moment, to a fault that must not cost that.
     fn is_costly(&self, elector: Elector, profile: Profile) -> bool {
-        self.changes > 0 && self.faults.iter().all(|f| f.is_harmless(elector, profile))
+        self.changes > 0 && self.fresh && self.faults.iter().all(|f| f.is_harmless(elector, profile))
     }
 }
 
@@ -44,9 +45,7 @@ impl Blow {
 pub(crate) struct Run {
     /// Replays it.
     pub(crate) seed: u64,
-    /// What was to happen.
-    pub(crate) steps: Vec<Step>,
-    /// What did.
+    /// What happened.
     pub(crate) blows: Vec<Blow>,
     /// One led before the first fault.
     pub(crate) started: bool,
@@ -54,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) history: History,
     /// How often a watchdog killed a daemon.
     pub(crate) bites: usize,
+    /// By how much what plays systemd was late at worst: an overlap after a freeze may be its fault.
+    pub(crate) lateness: Duration,
     /// What the nodes said, if it went wrong.
     pub(crate) logs: String,
     /// Wall time.
@@ -62,23 +63,23 @@ pub(crate) struct Run {
 
 impl Run {
     /// Nothing happened yet.
-    pub(crate) fn new(seed: u64, steps: Vec<Step>) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
-            steps,
             blows: vec![],
             started: false,
             history: History::default(),
             bites: 0,
+            lateness: Duration::ZERO,
             logs: String::new(),
             took: Duration::ZERO,
         }
     }
 
     /// Nothing can be said about it.
-    pub(crate) fn void(seed: u64, steps: Vec<Step>, why: String) -> Self {
-        let mut run = Self::new(seed, steps);
-        run.history.void = Some(why);
+    pub(crate) fn void(seed: u64, why: &str) -> Self {
+        let mut run = Self::new(seed);
+        run.history.void = Some(why.to_owned());
         run
     }
 
@@ -94,7 +95,10 @@ impl Run {
         }
         let mut found: Vec<String> = vec![];
         for overlap in &self.history.overlaps {
-            found.push(format!("OVERLAP of {:?} for {:?}", overlap.nodes, overlap.lasted));
+            found.push(format!(
+                "OVERLAP of {:?} for {:?}, watchdog late by {:?}",
+                overlap.nodes, overlap.lasted, self.lateness
+            ));
         }
         found.extend(self.history.strangers.iter().map(|s| format!("stranger {s}")));
         if !self.started {
@@ -127,11 +131,12 @@ impl Report {
     }
 
     /// Takes in a run and says how it went.
-    pub(crate) fn add(&mut self, number: u64, run: Run) {
+    pub(crate) fn add(&mut self, run: Run) {
         let wrong = run.wrongs(self.elector, self.profile);
         let blows: Vec<String> =
             run.blows.iter().map(|b| format!("{} {:.1}s", b.name(), b.lasting.as_secs_f64())).collect();
         let verdict = if wrong.is_empty() { "ok".to_owned() } else { wrong.join("; ") };
+        let number = self.runs.len() + 1;
         println!("run {number} seed {} [{}] {:.0}s: {verdict}", run.seed, blows.join(", "), run.took.as_secs_f64());
         if !wrong.is_empty() && self.elector == Elector::Hamaster {
             for change in &run.history.changes {
@@ -192,6 +197,7 @@ impl Report {
             "strangers": self.count(|r| r.history.strangers.len()),
             "gaps": gaps.len(),
             "gapMs": quantiles(gaps).map(|d| d.as_millis() as u64),
+            "watchdogLateMs": self.runs.iter().map(|r| r.lateness.as_millis() as u64).max(),
             "watchdogKills": self.count(|r| r.bites),
             "seedsOverlap": of(&|r| !r.history.overlaps.is_empty()),
             "seedsVoid": of(&|r| r.history.void.is_some()),

@@ -1,6 +1,8 @@
 //! A pod's death, confirmed and brought about through its runtime.
 
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ fn it_is_dead_when_the_runtime_says_so_and_not_killed_while_it_has_time() {
     stage.order_stop();
     wait_for("the removal", || !stage.dest().exists());
     assert_eq!(stage.event(Duration::from_millis(400)), None);
+    // Past the time a young manifest is given: nothing but the containers is waited for.
+    assert_eq!(stage.event(Duration::from_millis(1000)), None);
     // Containers first, their sandbox later: the kubelet might still start another in it.
     state.lock().unwrap().containers[0].state = 2;
     assert_eq!(stage.event(Duration::from_millis(600)), None);
@@ -124,4 +128,47 @@ fn a_command_that_fails_is_a_payload_that_lives() {
     assert!(matches!(stage.next(), PayloadEvent::Stopped(Err(_))));
     std::fs::write(&dead, "").unwrap();
     stage.stopped();
+}
+
+#[test]
+fn a_manifest_that_was_there_for_a_moment_may_still_become_a_pod() {
+    let (mut stage, state) = stage(Duration::from_secs(60));
+    stage.start().unwrap();
+    stage.order_stop();
+    wait_for("the removal", || !stage.dest().exists());
+    // The kubelet had read it already.
+    state.lock().unwrap().add("kube-system", "x-node1");
+    assert_eq!(stage.event(Duration::from_millis(1500)), None);
+    state.lock().unwrap().end("x-node1");
+    assert_eq!(stage.stopped(), [""; 0]);
+}
+
+#[test]
+fn what_a_hung_runtime_was_last_seen_to_run_is_killed_in_its_cgroup() {
+    let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(Path::new)
+        .into_iter()
+        .find(|p| p.join("cgroup.procs").exists());
+    let id = "c0ffee".repeat(8);
+    let Some(cgroup) =
+        root.map(|r| r.join(format!("cri-containerd-{id}.scope"))).filter(|c| std::fs::create_dir(c).is_ok())
+    else {
+        eprintln!("skipped: no cgroup can be made here");
+        return;
+    };
+    let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+    std::fs::write(cgroup.join("cgroup.procs"), process.id().to_string()).unwrap();
+    let (mut stage, state) = stage(Duration::from_secs(3));
+    stage.start().unwrap();
+    state.lock().unwrap().add("kube-system", "x-node1");
+    state.lock().unwrap().containers[0].id = id;
+    stage.order_stop();
+    // It is asked, and answers, before it hangs.
+    let lists = state.lock().unwrap().lists;
+    wait_for("a question", || state.lock().unwrap().lists > lists + 2);
+    state.lock().unwrap().hung = true;
+    wait_for("its death", || process.try_wait().unwrap().is_some());
+    state.lock().unwrap().hung = false;
+    stage.stopped();
+    std::fs::remove_dir(cgroup).unwrap();
 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
 use std::time::Duration;
 
 use hamaster::elect::actions::PayloadEvent;
+use hamaster::elect::config::Unfenceable;
 use hamaster::elect::instant::Instant;
 use hamaster::host::clock::boottime;
 use rustix::fs::inotify::ReadFlags;
@@ -151,7 +153,7 @@ fn fencing_needs_no_thread_and_no_source() {
 #[test]
 fn fitness_follows_source_and_destination() {
     let mut stage = Stage::pod();
-    let mut fitness = |stage: &mut Stage| match stage.event(crate::stage::NEVER) {
+    let fitness = |stage: &mut Stage| match stage.event(crate::stage::NEVER) {
         Some(PayloadEvent::Fitness(result)) => result,
         other => panic!("{other:?}"),
     };
@@ -211,4 +213,51 @@ fn a_stop_cuts_a_start_short() {
     assert!(stage.dest().exists());
     assert_eq!(stage.stop(), [""; 0], "and no Started is told");
     assert!(!stage.dest().exists());
+}
+
+#[test]
+fn a_start_that_fails_long_after_a_stop_has_its_own_time() {
+    let mut stage = Stage::plain();
+    stage.setting.on_unfenceable = Unfenceable::Reboot;
+    let go = stage.path("go");
+    stage.group.on_start = Some(vec![stage.script("no", "exit 1")]);
+    // Takes a moment to stop: had it no time left, the machine would be rebooted.
+    stage.group.on_stop = Some(vec![stage.script("slow", &format!("test ! -e {} || sleep 0.1", go.display()))]);
+    stage.stop();
+    fs::write(&go, "").unwrap();
+    stage.start().unwrap_err();
+    assert!(!stage.path("sysrq").exists());
+}
+
+/// Frozen between the last look at the clock and the rename, and thawed when the lease is over.
+#[test]
+fn a_process_thawed_too_late_takes_back_what_it_made_visible() {
+    let me = std::env::current_exe().unwrap();
+    let mut child = Command::new(me)
+        .args(["--exact", "--ignored", "--nocapture", "files::frozen_child"])
+        .env("HAMASTER_STOP_AT", "elect.install.checked:1")
+        .spawn()
+        .unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_for("the freeze", || fs::read_to_string(&stat).is_ok_and(|s| s.rsplit_once(')').unwrap().1.starts_with(" T")));
+    // Its lease, counted from before the freeze.
+    std::thread::sleep(FROZEN);
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+const FROZEN: Duration = Duration::from_secs(2);
+
+#[test]
+#[ignore = "the child of the test above"]
+fn frozen_child() {
+    let mut stage = Stage::pod();
+    let oracle = Oracle::on(&stage.path("etc/manifests"));
+    stage.payload().start(TOKEN, boottime() + FROZEN);
+    // In words: the lease ran out, or the installation took longer than it may.
+    stage.started().unwrap_err();
+    assert!(!stage.dest().exists());
+    let x = "x.yaml".to_owned();
+    assert_eq!(oracle.seen(), [(x.clone(), ReadFlags::MOVED_TO), (x, ReadFlags::DELETE)], "it was never frozen there");
 }

@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) containers: Vec<Container>,
     /// `StopContainer x 0`, in order.
     pub(crate) calls: Vec<String>,
+    /// How often it was asked for containers.
+    pub(crate) lists: usize,
     /// Knows only `v1alpha2`.
     pub(crate) old: bool,
     /// Takes calls and never answers.
@@ -81,7 +83,10 @@ impl State {
     fn answer(&mut self, method: &str, request: &[u8]) -> Vec<u8> {
         match method {
             "ListPodSandbox" => Sandboxes { items: self.sandboxes.clone() }.encode_to_vec(),
-            "ListContainers" => Containers { containers: self.containers.clone() }.encode_to_vec(),
+            "ListContainers" => {
+                self.lists += 1;
+                Containers { containers: self.containers.clone() }.encode_to_vec()
+            }
             "StopContainer" | "StopPodSandbox" => {
                 let Stop { id, timeout } = Stop::decode(request).unwrap();
                 self.calls.push(format!("{method} {id} {timeout}"));

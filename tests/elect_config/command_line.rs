@@ -165,7 +165,8 @@ fn each_failure_has_its_code() {
     };
     let here = |path: &str| dir.path().join(path).display().to_string();
     let job = |run: &str| format!("runtimeDir: {}\ngroups: [{{name: job, exec: [sleep, '1']}}]", here(run));
-    let nobody = write("a.yaml", &format!("etcd: {{endpoints: ['http://127.0.0.1:1']}}\nstoreTimeout: 1s\n{}", job("a")));
+    let nobody =
+        write("a.yaml", &format!("etcd: {{endpoints: ['http://127.0.0.1:1']}}\nstoreTimeout: 1s\n{}", job("a")));
     ends(&["elect", "-c", &nobody], 4, &["127.0.0.1:1"]);
     ends(&["elect", "status", "-c", &nobody], 4, &["GROUP", "job", "hint:"]);
     ends(&["elect", "pause", "job", "-c", &nobody], 4, &["hint:"]);

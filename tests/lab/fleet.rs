@@ -40,6 +40,10 @@ impl Fleet {
         command.env_remove("KUBEBUILDER_ASSETS").env_remove("KUBE_BIN_DIR").output().unwrap()
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn status(&self) -> lab::Status {
         lab::status(&self.dir).unwrap()
     }

@@ -19,6 +19,10 @@ const ASK: Duration = Duration::from_secs(1);
 /// Where runtimes have their sockets.
 const SOCKETS: [&str; 4] =
     ["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock", "/run/dockershim.sock"];
+/// A manifest that was there for less than this: the kubelet may only now be making containers of it, which the
+/// runtime cannot know of yet. It must know of none for `SETTLE` after the manifest went.
+const YOUNG: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(1);
 /// The kubelet is told to stop at most this often.
 const KUBELET_AGAIN: Duration = Duration::from_secs(10);
 
@@ -28,6 +32,8 @@ pub(super) struct Checker {
     /// K.
     stop: Duration,
     systemctl: PathBuf,
+    /// When the manifest was last put there by us.
+    appeared: Option<Instant>,
     /// Since when the manifest is gone.
     gone: Option<Instant>,
     /// The kubelet was stopped by us, and when.
@@ -60,36 +66,42 @@ impl Checker {
             Confirm::Exec(argv) => How::Exec(argv.clone()),
             Confirm::None => How::None,
         };
-        Self { how, stop, systemctl: setting.systemctl.clone(), gone: None, kubelet_stopped: None }
+        Self { how, stop, systemctl: setting.systemctl.clone(), appeared: None, gone: None, kubelet_stopped: None }
     }
 
-    /// The payload is about to run again.
-    pub(super) fn restart(&mut self) {
+    /// The manifest is about to appear.
+    pub(super) fn appears(&mut self) {
         self.gone = None;
+        self.appeared = Some(boottime());
+    }
+
+    /// Notes what runs, for a runtime that does not answer when it has to be killed.
+    pub(super) fn look(&mut self, pods: &BTreeSet<PodName>) {
+        if let How::Cri { socket, runtime, .. } = &mut self.how
+            && let Some(runtime) = find(socket.as_deref(), runtime)
+        {
+            let _ = runtime.dead(pods, false);
+        }
     }
 
     /// `Ok` when none of `pods` runs any more; the manifest is gone. From [`Rung::Kill`] on it also kills.
     pub(super) fn dead(&mut self, pods: &BTreeSet<PodName>, rung: Rung) -> Result<(), String> {
         let gone = *self.gone.get_or_insert_with(boottime);
         let waited = boottime().since(gone) >= self.stop;
+        let young = self.appeared.is_some_and(|at| gone.since(at) < YOUNG);
         let result = match &mut self.how {
             How::Cri { socket, runtime, required } => {
                 let asked = match find(socket.as_deref(), runtime) {
-                    Some(runtime) => runtime.dead(pods).or_else(|doubt| {
-                        if rung == Rung::Ask {
-                            return Err(doubt);
-                        }
-                        runtime.kill(pods);
-                        runtime.dead(pods)
-                    }),
+                    Some(runtime) => runtime.dead(pods, rung > Rung::Ask),
                     None if !*required && waited => Ok(()),
                     None => Err(Doubt::Unknown("there is no container runtime's socket".to_owned())),
                 };
                 match asked {
+                    Ok(()) if young && boottime().since(gone) < SETTLE => Err("the kubelet may be at it".to_owned()),
+                    Ok(()) => Ok(()),
                     // Before the runtime is up nothing it could know of is: at boot nobody waits for it.
                     Err(Doubt::Unknown(_)) if !descendants::any_container() => Ok(()),
                     Err(Doubt::Unknown(why) | Doubt::Alive(why)) => Err(why),
-                    Ok(()) => Ok(()),
                 }
             }
             How::Port(address) => match TcpStream::connect_timeout(address, ASK) {
@@ -117,7 +129,7 @@ impl Checker {
         if let How::Cri { socket, runtime, .. } = &mut self.how
             && let Some(runtime) = find(socket.as_deref(), runtime)
         {
-            runtime.kill(pods);
+            let _ = runtime.dead(pods, true);
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Runtime {
     /// Of the API, `v1` until it says that it does not know it: containerd before 1.6, Kubernetes before 1.20.
     version: &'static str,
     executor: Option<tokio::runtime::Runtime>,
+    /// At the last answer.
+    seen: Running,
 }
 
 /// Why a pod is not known to be dead.
@@ -35,7 +37,7 @@ pub(super) enum Doubt {
 }
 
 /// What runs of the pods.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Running {
     containers: Vec<String>,
     sandboxes: Vec<String>,
@@ -44,32 +46,44 @@ struct Running {
 impl Runtime {
     pub(super) fn new(socket: &Path) -> Self {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-        Self { socket: socket.to_owned(), version: "v1", executor }
+        Self { socket: socket.to_owned(), version: "v1", executor, seen: Running::default() }
     }
 
-    /// `Ok` when nothing of `pods` runs.
-    pub(super) fn dead(&mut self, pods: &BTreeSet<PodName>) -> Result<(), Doubt> {
-        let running = self.running(pods).map_err(Doubt::Unknown)?;
-        match (running.containers.len(), running.sandboxes.len()) {
-            (0, 0) => Ok(()),
-            // A sandbox without containers: the kubelet may be about to start one in it.
-            (0, _) => Err(Doubt::Alive("the pod's sandbox is still up".to_owned())),
-            (n, _) => Err(Doubt::Alive(format!("{n} of the pod's containers still run"))),
-        }
-    }
-
-    /// Stops what runs of `pods` without grace, then kills its processes.
-    pub(super) fn kill(&mut self, pods: &BTreeSet<PodName>) {
-        let Ok(running) = self.running(pods) else { return };
-        for id in &running.containers {
-            let request = StopContainer { container_id: id.clone(), timeout: 0 };
-            if self.call::<_, Empty>("StopContainer", request).is_err() {
-                kill_cgroup(id);
+    /// `Ok` when nothing of `pods` runs. What does is killed, if `kill`; that counts at the next question.
+    pub(super) fn dead(&mut self, pods: &BTreeSet<PodName>, kill: bool) -> Result<(), Doubt> {
+        match self.running(pods) {
+            Ok(running) => self.seen = running,
+            Err(why) => {
+                if kill {
+                    self.seen.containers.iter().for_each(|id| kill_cgroup(id));
+                }
+                return Err(Doubt::Unknown(why));
             }
         }
-        for id in &running.sandboxes {
+        let why = match (self.seen.containers.len(), self.seen.sandboxes.len()) {
+            (0, 0) => return Ok(()),
+            // A sandbox without containers: the kubelet may be about to start one in it.
+            (0, _) => "the pod's sandbox is still up".to_owned(),
+            (n, _) => format!("{n} of the pod's containers still run"),
+        };
+        if kill {
+            self.kill();
+        }
+        Err(Doubt::Alive(why))
+    }
+
+    /// Stops what was seen without grace; what the runtime does not stop gets SIGKILL.
+    fn kill(&mut self) {
+        let Running { containers, sandboxes } = self.seen.clone();
+        for id in containers {
+            let request = StopContainer { container_id: id.clone(), timeout: 0 };
+            if self.call::<_, Empty>("StopContainer", request).is_err() {
+                kill_cgroup(&id);
+            }
+        }
+        for id in sandboxes {
             if self.call::<_, Empty>("StopPodSandbox", StopPodSandbox { pod_sandbox_id: id.clone() }).is_err() {
-                kill_cgroup(id);
+                kill_cgroup(&id);
             }
         }
     }

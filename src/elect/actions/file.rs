@@ -95,7 +95,7 @@ impl FileAction {
             self.retire(line)?;
         }
         self.pods.extend(content.pod.clone());
-        self.checker.restart();
+        self.checker.appears();
         self.manifest.install(&content.bytes, line.until()).map_err(|refused| {
             Failed::Why(match refused {
                 Refused::Late => "the lease ran out before the file could be installed".to_owned(),
@@ -120,30 +120,31 @@ impl FileAction {
     /// One step from whatever is there to nothing, confirmed.
     fn end(&mut self, rung: Rung, overdue: bool) -> Result<(), String> {
         self.dying = true;
-        self.note_pods();
-        if let Err(e) = self.manifest.remove() {
-            // Nothing can make the kubelet let go of a file that stays but its own end.
-            if overdue && self.kind == FileKind::Pod {
-                self.checker.kill_without_kubelet(&self.pods);
+        match self.manifest.remove() {
+            Ok(found) => self.note_pod(&found),
+            Err(e) => {
+                if let Ok(found) = self.manifest.look() {
+                    self.note_pod(&found);
+                }
+                // Nothing can make the kubelet let go of a file that stays but its own end.
+                if overdue && self.kind == FileKind::Pod {
+                    self.checker.kill_without_kubelet(&self.pods);
+                }
+                return Err(self.cannot("remove", e));
             }
-            return Err(self.cannot("remove", e));
+        }
+        if self.kind == FileKind::Pod && self.pods.is_empty() {
+            // An earlier process may have removed the file: then what runs is what the source says.
+            self.pods.extend(self.source.load(None, self.removal).ok().and_then(|c| c.pod));
         }
         self.checker.dead(&self.pods, rung)?;
         self.dying = false;
         Ok(())
     }
 
-    /// Notes which pods may run before the file goes: the one it is of, and the one it would have been of had an
-    /// earlier process not removed it.
-    fn note_pods(&mut self) {
-        if self.kind == FileKind::File {
-            return;
-        }
-        if let Ok(Found::File(bytes)) = self.manifest.look() {
-            self.pods.extend(PodName::of(&bytes));
-        }
-        if self.pods.is_empty() {
-            self.pods.extend(self.source.load(None, self.removal).ok().and_then(|c| c.pod));
+    fn note_pod(&mut self, found: &Found) {
+        if let (FileKind::Pod, Found::File(bytes)) = (self.kind, found) {
+            self.pods.extend(PodName::of(bytes));
         }
     }
 
@@ -271,6 +272,9 @@ impl Action for FileAction {
         if now >= self.due.regular {
             self.due.regular = now + REGULAR;
             self.watch.renew();
+            if self.installed.is_some() {
+                self.checker.look(&self.pods);
+            }
             self.due.source = Some(now);
             self.due.dest = Some(now);
         }

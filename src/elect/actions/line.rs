@@ -40,15 +40,13 @@ pub(super) struct Line {
 struct State {
     /// The newest order; an older one that was not begun is void.
     order: Option<Order>,
-    /// Of the newest stop.
-    bounds: Option<Bounds>,
     /// Nothing becomes visible after this.
     until: Instant,
 }
 
 impl Line {
     pub(super) fn new() -> Result<Self> {
-        let state = State { order: None, bounds: None, until: Instant::BOOT };
+        let state = State { order: None, until: Instant::BOOT };
         Ok(Self { state: Mutex::new(state), bell: Arc::new(Bell::new()?), progress: AtomicU64::new(0) })
     }
 
@@ -71,7 +69,6 @@ impl Line {
         let mut state = self.state();
         // Whatever is about to become visible must not.
         state.until = Instant::BOOT;
-        state.bounds = Some(bounds);
         state.order = Some(Order::Stop(bounds));
         self.bell.ring();
     }
@@ -85,8 +82,12 @@ impl Line {
         self.state().until
     }
 
+    /// The bounds of a stop that was ordered and not begun.
     pub(super) fn bounds(&self) -> Option<Bounds> {
-        self.state().bounds
+        match self.state().order {
+            Some(Order::Stop(bounds)) => Some(bounds),
+            _ => None,
+        }
     }
 
     pub(super) fn take(&self) -> Option<Order> {

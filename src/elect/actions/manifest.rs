@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::bounded::Bounded;
 use crate::elect::instant::Instant;
 use crate::host::clock::boottime;
+use crate::host::fault::point;
 
 /// What is at the destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,10 +116,14 @@ impl Manifest {
         self.bounded.run(self.within, install).map_err(Refused::Failed)?
     }
 
-    /// Takes away whatever is there, for good. `Ok` when a look says it is absent.
-    pub(super) fn remove(&mut self) -> Result<(), Errno> {
+    /// Takes away whatever is there, for good; what it was. `Ok` when a look says it is absent.
+    pub(super) fn remove(&mut self) -> Result<Found, Errno> {
         let places = self.places.clone();
-        self.bounded.run(self.within, move || places.remove())
+        self.bounded.run(self.within, move || {
+            // What cannot be read can be removed.
+            let found = places.look().unwrap_or(Found::Other);
+            places.remove().map(|()| found)
+        })
     }
 
     /// Whether a file could be made here: makes a dotfile and removes it.
@@ -183,6 +188,7 @@ impl Places {
             let _ = unlink(temp);
             write_new(temp, bytes)?;
             in_time()?;
+            point("elect.install.checked");
             rustix::fs::rename(temp, &self.dest)
         };
         put().inspect_err(|_| {

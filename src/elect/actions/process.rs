@@ -58,9 +58,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            self.signal(Signal::KILL);
-            let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
         }
+        self.signal(Signal::KILL);
+        // Reaped by a thread: in an uninterruptible sleep it outlives its killing, and nobody here can wait for that.
+        let pid = self.pid();
+        let reap = move || pid.map(|pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+        let _ = std::thread::Builder::new().name("elect-child".into()).spawn(reap);
     }
 }

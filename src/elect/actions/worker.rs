@@ -65,7 +65,8 @@ impl Worker {
             Err(Failed::Why(why)) => {
                 // Whatever became of it, nothing of it may be left when this is told.
                 let bounds = Bounds::from_now(self.timing.removal(), self.timing.stop());
-                let stopped = self.wind_down(bounds);
+                // Only who ordered a stop hears that it takes its time.
+                let stopped = self.wind_down(bounds, false);
                 match self.line.take_stop() {
                     true if stopped => self.tell(PayloadEvent::Stopped(Ok(()))),
                     false if stopped => self.tell(PayloadEvent::Started(Err(why))),
@@ -89,14 +90,14 @@ impl Worker {
     }
 
     fn stop(&mut self, bounds: Bounds) {
-        if self.wind_down(bounds) {
+        if self.wind_down(bounds, true) {
             self.line.take_stop();
             self.tell(PayloadEvent::Stopped(Ok(())));
         }
     }
 
     /// False when the worker is to end before it is done.
-    fn wind_down(&mut self, bounds: Bounds) -> bool {
+    fn wind_down(&mut self, bounds: Bounds, ordered: bool) -> bool {
         let (line, tell) = (&self.line, &self.tell);
         let climb = Climb {
             setting: &self.setting,
@@ -108,7 +109,11 @@ impl Worker {
             line.alive();
             line.bounds().unwrap_or(bounds)
         };
-        let missed = |why| tell(PayloadEvent::Stopped(Err(why)));
+        let missed = |why| {
+            if ordered || line.bounds().is_some() {
+                tell(PayloadEvent::Stopped(Err(why)));
+            }
+        };
         let done = climb.up(self.action.as_mut(), newest, missed, || line.quits()).is_ok();
         if done {
             self.environment.term = None;

@@ -113,6 +113,7 @@ impl Machine {
                 if now < from {
                     return self.at(from, now);
                 }
+                self.silent_since = Some(learned);
                 let record = self.next_term(TermState::Taken, "silence");
                 self.send(now, Ask::Take { term: record.clone() }, txn::take(modified, term, &record), out);
             }
@@ -189,7 +190,6 @@ impl Machine {
             out.push(Effect::Count(Count::TakeoverDelay(silent)));
             let who = self.leader_now().map_or_else(|| "the leader".to_owned(), |l| l.who.id.clone());
             out.push(Effect::Say(format!("{who} was silent for {:.1} s and is taken over", silent.as_secs_f64())));
-            self.silent_since = Some(learned);
         }
         self.left(now, revision, term);
     }
@@ -237,7 +237,8 @@ impl Machine {
         };
         out.push(Effect::Count(Count::Transition(cause)));
         out.push(Effect::Say(format!("acquired: term {}, token {token}, cause {cause}", leader.term)));
-        self.last = Some(Transition { cause: cause.into(), at_ns: gap_from.as_nanos(), took_ms: None });
+        self.gap_from = gap_from;
+        self.last = Some(Transition { cause: cause.into(), at_ns: now.as_nanos(), took_ms: None });
         let until = held.deadline.before(timing.removal());
         self.enter(now, State::Leading { held, phase: Phase::Installing });
         if now < until {

@@ -136,6 +136,7 @@ impl Machine {
         out.push(Effect::Say(format!("fences: {trigger}, last renewed {ago:.1} s ago, token {}", held.token)));
         out.push(Effect::Stop { gone, dead });
         self.note(now, trigger);
+        self.gap_from = now;
         self.enter(now, State::Fencing { held, lost });
         true
     }
@@ -164,11 +165,12 @@ impl Machine {
             Ok(()) if *phase == Phase::Installing => {
                 *phase = Phase::Active;
                 let (term, token) = (held.term, held.token);
-                let took = self.last.as_ref().map(|t| now.since(Instant::from_nanos(t.at_ns)));
+                let took = now.since(self.gap_from);
                 if let Some(last) = &mut self.last {
-                    last.took_ms = took.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+                    last.at_ns = now.as_nanos();
+                    last.took_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
                 }
-                let took = took.map_or(0.0, |t| t.as_secs_f64());
+                let took = took.as_secs_f64();
                 out.push(Effect::Say(format!("leads: term {term}, token {token}, without a leader for {took:.3} s")));
             }
             Ok(()) => {}
@@ -241,10 +243,7 @@ impl Machine {
         if now < until && held.verify_by.is_none() {
             out.push(Effect::Say(format!("leads again under token {}: nobody took over", held.token)));
             out.push(Effect::Count(Count::Transition("resumed")));
-            // The gap began when it fenced.
-            if let Some(last) = &mut self.last {
-                last.cause = "resumed".to_owned();
-            }
+            self.note(now, "resumed");
             out.push(Effect::Start { token: held.token, until });
             self.enter(now, State::Leading { held, phase: Phase::Installing });
             return true;

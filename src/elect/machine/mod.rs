@@ -112,8 +112,10 @@ pub struct Machine {
     twin: Option<(LeaseId, Instant)>,
     /// A leader under this identity: its last renewal and when it was seen.
     twin_leader: Option<(i64, Instant)>,
-    /// Since when the leader was silent that this one took over.
+    /// Last sign of life of the leader that is being taken over.
     silent_since: Option<Instant>,
+    /// From when nobody led, as far as this one knows.
+    gap_from: Instant,
     /// A candidate of higher rank and since when it waits.
     rival: Option<(LeaseId, Instant)>,
     cluster_id: u64,
@@ -154,6 +156,7 @@ impl Machine {
             twin: None,
             twin_leader: None,
             silent_since: None,
+            gap_from: Instant::BOOT,
             rival: None,
             cluster_id: 0,
             alarm: None,
@@ -322,6 +325,11 @@ impl Machine {
             (Standing::Held { modified: a, .. }, Standing::Held { modified: b, .. }) if a == b => self.standing,
             (Standing::Vacant { term_modified: a, .. }, Standing::Vacant { term_modified: b, .. }) if a == b => {
                 self.standing
+            }
+            (_, Standing::Held { .. }) => {
+                // It lives: nobody is being taken over.
+                self.silent_since = None;
+                standing
             }
             _ => standing,
         };
