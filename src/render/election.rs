@@ -38,10 +38,10 @@ struct Group {
     name: &'static str,
     source: String,
     dest: String,
-    /// Of the container runtime.
-    cri_socket: Option<&'static str>,
     /// What says that the pod is gone, where there is no container runtime to ask.
     gone: Vec<String>,
+    /// Nothing in a lab: its pods are plain processes, known to no runtime.
+    cri_socket: Option<&'static str>,
 }
 
 /// hamaster-elect.service
@@ -149,10 +149,6 @@ fn release(i: &Input) -> Duration {
 
 fn elect(i: &Input) -> Elect {
     let layout = &i.this.layout;
-    let cri_socket = (!i.lab()).then_some(match runtime::access(i) {
-        runtime::Access::Dockershim => "unix:///run/dockershim.sock",
-        runtime::Access::Cri(socket) => socket,
-    });
     // The directory of a lab, its master, and the pod: who runs that is asked.
     let gone = |component: &str| match layout.prefix().parent() {
         Some(lab) if i.lab() => {
@@ -161,6 +157,10 @@ fn elect(i: &Input) -> Elect {
         }
         _ => vec![],
     };
+    let cri_socket = (!i.lab()).then_some(match runtime::access(i) {
+        runtime::Access::Dockershim => "unix:///run/dockershim.sock",
+        runtime::Access::Cri(socket) => socket,
+    });
     let group = |name, component: &str| Group {
         cri_socket,
         name,
