@@ -74,11 +74,6 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<Ex
 }
 
 fn fence(config: &Config, group: &Group, directory: Option<&RuntimeDir>, status: Option<Status>) -> Result<()> {
-    // A daemon that runs would put it back.
-    let _lock = directory
-        .map(|d| d.lock(&group.name))
-        .transpose()
-        .map_err(|e| e.hint("systemctl stop hamaster-elect.service"))?;
     let timing = config.timing(group);
     actions::fence(group, timing.removal() + timing.stop() + MARGIN)?;
     if let (Some(directory), Some(status)) = (directory, status) {
