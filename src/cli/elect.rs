@@ -47,7 +47,7 @@ pub struct ElectArgs {
 }
 
 /// Without any of them the daemon runs in the foreground.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum ElectCommand {
     /// Who leads, who waits, and how this host stands
     Status {
