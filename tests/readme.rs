@@ -5,7 +5,7 @@
 //!   and a line of nothing but `…` for any lines. `# exit code N` behind a command says how it ends, 0 otherwise.
 //! - `<!-- runs: below a root -->` before a block: it is about a whole host, so `sudo` is dropped and an empty root used.
 //! - `<!-- runs: by itself -->` before a block: the commands that run these very tests. They exist and can be executed.
-//! - A block ```` ```yaml ```` is read as a cluster.yaml.
+//! - A block ```` ```yaml ```` is read as a cluster.yaml, or by its kind as an elect.yaml.
 //! - Any other mark or language fails, but for `text`, which is a picture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods)] // a test acts on files and processes
@@ -151,6 +151,11 @@ fn every_command_shown_is_run() {
         eprintln!("README.md:{}: {:?} {}", block.line, block.mark, block.language);
         match (block.mark, block.language) {
             (None, "text") => {}
+            (None, "yaml") if block.lines.contains(&"kind: Elect") => {
+                fs::write(scratch.0.path().join("elect.yaml"), block.lines.join("\n")).unwrap();
+                let config = "hamaster elect config -c elect.yaml";
+                scratch.run(&Shown { command: config, code: 0, output: vec![] }, config);
+            }
             (None, "yaml") => {
                 fs::write(scratch.0.path().join("cluster.yaml"), block.lines.join("\n")).unwrap();
                 let render = "hamaster render -c cluster.yaml --node m1 --advertise-ip 192.0.2.11 --out yaml";

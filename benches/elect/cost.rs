@@ -18,6 +18,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Used {
     resident_kib: u64,
+    /// Of it, what is no page of the binary.
+    own_kib: u64,
     cpu: Duration,
     wakeups: u64,
 }
@@ -37,6 +39,7 @@ fn used(group: &Group<'_>, node: usize) -> Used {
             value.unwrap_or(0)
         };
         used.resident_kib += field(&read("status"), "VmRSS:");
+        used.own_kib += field(&read("status"), "RssAnon:");
         // After the name in brackets: utime and stime are the 12th and 13th, in hundredths of a second.
         let stat = read("stat");
         let ticks: u64 =
@@ -104,8 +107,9 @@ pub(crate) fn idle(cluster: &Cluster) {
         let after = used(&group, node);
         let role = if node == leader { "leader " } else { "standby" };
         let what = format!(
-            "{role}: {:.1} MiB resident (aim: 12), {:.2} % CPU (aim: 0.1), {:.1} wakeups/s (aim: 3)",
+            "{role}: {:.1} MiB resident, {:.1} of it its own and not the binary's (aim: 12), {:.2} % CPU (aim: 0.1), {:.1} wakeups/s (aim: 3)",
             after.resident_kib as f64 / 1024.0,
+            after.own_kib as f64 / 1024.0,
             after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds * 100.0,
             after.wakeups.saturating_sub(before.wakeups) as f64 / seconds,
         );

@@ -24,6 +24,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
     let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).chain(originals).cloned().collect();
     paths.extend([layout.record(), layout.backup(), layout.state()]);
     paths.extend(record.data_dir.clone());
+    paths.extend(reset::copies(&record, &layout.manifests(), &layout.standby()));
     let units: Vec<String> = record.units.keys().cloned().collect();
     let observed = observe::observe(host, &paths, &units, &layout.record())?;
     let kept = layout.state().with_file_name(format!("hamaster-kept-{}", stamp(time)));
@@ -34,6 +35,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
     };
     let scope = ResetScope {
         manifests: layout.manifests(),
+        standby: layout.standby(),
         kept_data,
         kept,
         state: layout.state(),

@@ -31,7 +31,7 @@ const NOT_LEADER: u8 = 8;
 const REFUSED: u8 = 3;
 
 /// `hamaster elect`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct ElectArgs {
     /// What to elect [default: /etc/hamaster/elect.yaml]
@@ -47,7 +47,7 @@ pub struct ElectArgs {
 }
 
 /// Without any of them the daemon runs in the foreground.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum ElectCommand {
     /// Who leads, who waits, and how this host stands
     Status {
@@ -141,7 +141,9 @@ impl ElectArgs {
     fn daemon(&self, mut config: Config, ui: &Ui) -> Result<ExitCode> {
         loop {
             config.notes.extend(notes(&config));
-            let ended = daemon::run(config.clone()).map_err(|e| match e.kind() {
+            let again = self.clone();
+            let ended = daemon::run(config.clone(), Box::new(move || again.resolve()));
+            let ended = ended.map_err(|e| match e.kind() {
                 Kind::Apply => e,
                 // What it was given is wrong, or taken: nothing was installed.
                 _ => e.exits(REFUSED),
@@ -151,11 +153,8 @@ impl ElectArgs {
             }
             match self.resolve() {
                 Ok(anew) => config = anew,
-                // An election does not end for a typing mistake.
-                Err(error) => {
-                    ui.error(&error);
-                    ui.warn("not reloaded: it goes on with what it had");
-                }
+                // It was good a moment ago, when the daemon looked.
+                Err(error) => ui.error(&error),
             }
         }
     }

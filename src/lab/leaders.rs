@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::status::find;
+use crate::elect::instant::Instant;
 use crate::elect::status::Status;
 use crate::error::Result;
 use crate::host::clock::boottime;
@@ -34,9 +34,9 @@ pub struct Leadership {
     /// Masters that run and whose manifests have what is elected. More than one for the moment of a machine that is
     /// frozen as a whole; never otherwise.
     pub manifests: Vec<String>,
-    /// How long it has been leader: changes at every look.
+    /// Since when, on the boot-time clock.
     #[serde(skip)]
-    pub since: Option<Duration>,
+    pub since: Option<Instant>,
 }
 
 /// Every group of the lab at `dir` that a candidate has ever spoken of.
@@ -52,7 +52,8 @@ pub fn leaders(dir: &Path) -> Result<Vec<Leadership>> {
         let runs = Supervised::of(home).report()?.is_some();
         for status in statuses(&host, home)? {
             let group = groups.entry(status.group.clone()).or_insert_with(|| nobody(&status.group));
-            if !status.left(&boot, boottime()).is_zero() {
+            // What a killed one said last would count until its deadline.
+            if runs && !status.left(&boot, boottime()).is_zero() {
                 leads(group, &status);
             }
             let manifest = home.layout().manifests().join(format!("kube-{}.yaml", status.group));
@@ -92,8 +93,7 @@ fn leads(group: &mut Leadership, status: &Status) {
     group.token = status.token.map(|t| t.to_string());
     group.cause = status.last.as_ref().map(|t| t.cause.clone());
     group.handover_ms = status.last.as_ref().and_then(|t| t.took_ms);
-    let since = status.last.as_ref().map_or(status.since_ns, |t| t.at_ns);
-    group.since = Some(boottime().since(crate::elect::instant::Instant::from_nanos(since)));
+    group.since = Some(Instant::from_nanos(status.since_ns));
 }
 
 /// Whether the master `name` of the lab at `dir` runs nothing of the pod `pod`: what its election asks before it lets

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::plan::{Action, Run};
-use crate::state::observed::{FileRecord, Observed, PathFact, PathKind};
+use crate::state::observed::{FileRecord, Observed, PathFact, PathKind, Record, Stamp};
 
 /// Stops what it runs only while it runs itself.
 const KUBELET: &str = "kubelet.service";
+/// Would put an elected manifest back. Stopped, it removes what it led and says so in etcd.
+const ELECT: &str = "hamaster-elect.service";
 
 /// What `reset` does and what it leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Reset {
 pub struct ResetScope {
     /// Where the kubelet finds static pods.
     pub manifests: PathBuf,
+    /// Where those wait that only the elected master runs.
+    pub standby: PathBuf,
     /// Where etcd's data is moved: on the filesystem it is on.
     pub kept_data: PathBuf,
     /// Where keys that cannot be made again are moved.
@@ -47,6 +51,21 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     let record = &observed.record;
     let (pods, files): (Vec<_>, Vec<_>) =
         record.files.iter().partition(|(path, e)| path.parent() == Some(&*scope.manifests) && e.original.is_none());
+    let stop_unit = |unit: &String, stamp: &Stamp| {
+        let fact = observed.units.get(unit).cloned().unwrap_or_default();
+        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
+        let run = if stamp.was_active { Run::Leave } else { run };
+        let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
+        let unit = unit.clone();
+        (enable.is_some() || run != Run::Leave).then_some(Action::SetUnit {
+            unit,
+            enable,
+            run,
+            stamp: None,
+            ready: None,
+        })
+    };
+    steps.extend(record.units.get_key_value(ELECT).and_then(|(unit, stamp)| stop_unit(unit, stamp)));
     let mut programs = vec![];
     for (path, entry) in pods {
         match observed.at(path) {
@@ -64,15 +83,19 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     if !programs.is_empty() && record.units.contains_key(KUBELET) {
         steps.push(Action::AwaitPods { programs });
     }
-    for (unit, stamp) in record.units.iter().rev() {
-        let fact = observed.units.get(unit).cloned().unwrap_or_default();
-        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
-        let run = if stamp.was_active { Run::Leave } else { run };
-        let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
-        if enable.is_some() || run != Run::Leave {
-            steps.push(Action::SetUnit { unit: unit.clone(), enable, run, stamp: None, ready: None });
+    // A daemon that is dead left its copies: what is still the same as on standby is ours.
+    let (elected, edited_copies): (Vec<_>, Vec<_>) = elected(observed, scope).partition(|(_, ours)| *ours);
+    stays.extend(edited_copies.iter().map(|(path, _)| format!("{}: changed since it was elected", path.display())));
+    let elected: Vec<PathBuf> = elected.into_iter().map(|(path, _)| path).collect();
+    if !elected.is_empty() {
+        let programs = elected.iter().filter_map(|p| p.file_stem()).map(|n| n.to_string_lossy().into_owned()).collect();
+        steps.extend(elected.into_iter().map(|path| Action::RemoveFile { path, restore: None }));
+        if record.units.contains_key(KUBELET) {
+            steps.push(Action::AwaitPods { programs });
         }
     }
+    let unelected = record.units.iter().rev().filter(|(unit, _)| *unit != ELECT);
+    steps.extend(unelected.filter_map(|(unit, stamp)| stop_unit(unit, stamp)));
     let kept = &scope.kept;
     if let Some(data_dir) = record.data_dir.as_ref().filter(|dir| observed.at(dir).is_some()) {
         let to = (!scope.purge).then(|| scope.kept_data.clone());
@@ -133,6 +156,23 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     }
     steps.extend(last.into_iter().map(remove));
     Reset { steps, stays }
+}
+
+/// Where the elected master has a copy of what others keep on standby.
+pub fn copies(record: &Record, manifests: &Path, standby: &Path) -> Vec<PathBuf> {
+    let waiting = record.files.keys().filter(|path| path.parent() == Some(standby));
+    let copies = waiting.filter_map(|path| Some(manifests.join(path.file_name()?)));
+    copies.filter(|copy| !record.files.contains_key(copy)).collect()
+}
+
+/// The copies that are there, and whether each is what waits on standby.
+fn elected(observed: &Observed, scope: &ResetScope) -> impl Iterator<Item = (PathBuf, bool)> {
+    copies(&observed.record, &scope.manifests, &scope.standby).into_iter().filter_map(|copy| {
+        let fact = observed.at(&copy)?;
+        let source = observed.at(&scope.standby.join(copy.file_name()?));
+        let same = source.is_some_and(|s| s.digest.is_some() && s.digest == fact.digest);
+        Some((copy, same))
+    })
 }
 
 /// It is not what we wrote, so it is not ours to remove.

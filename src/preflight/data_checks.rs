@@ -99,9 +99,11 @@ fn foreign_etcd(i: &mut Inspection) {
 }
 
 fn manifests(i: &mut Inspection) {
-    let dir = i.this.layout.manifests();
+    let (dir, standby) = (i.this.layout.manifests(), i.this.layout.standby());
+    // The one that is elected puts what is ours on standby into the directory.
+    let ours = |name: &String| [&dir, &standby].iter().any(|d| i.owns_file(&d.join(name)));
     // The kubelet passes over dotfiles only: `x.yaml.bak` runs as well.
-    let foreign = |name: &&String| !name.starts_with('.') && !i.owns_file(&dir.join(name));
+    let foreign = |name: &&String| !name.starts_with('.') && !ours(name);
     let names: Vec<&str> = i.facts.manifests.iter().filter(foreign).map(String::as_str).collect();
     if !names.is_empty() {
         let message = format!("the kubelet would run what is not hamaster's: {}", names.join(", "));

@@ -7,10 +7,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::manifests::{CONTROLLER_MANAGER, SCHEDULER};
-use super::{Input, Rendered, text};
+use super::{Input, Rendered, runtime, text, url};
 use crate::error::Result;
 use crate::state::PhaseId;
 use crate::state::desired::INPUTS_DIGEST;
+
+/// K: a pod of ours is dead this long after its manifest went. Its grace is below half of it, where the daemon begins to
+/// kill.
+const STOP: Duration = Duration::from_millis(4500);
 
 /// elect.yaml
 #[derive(Serialize)]
@@ -21,8 +25,11 @@ struct Elect {
     cert: String,
     key: String,
     lease_duration: String,
-    /// Where it is not `/run/hamaster/elect`.
-    runtime_dir: Option<String>,
+    stop_timeout: String,
+    runtime_dir: String,
+    /// The local one's readiness. Nothing in a lab, which may run without an apiserver.
+    apiserver: Option<String>,
+    apiserver_ca: String,
     groups: Vec<Group>,
 }
 
@@ -33,6 +40,8 @@ struct Group {
     dest: String,
     /// What says that the pod is gone, where there is no container runtime to ask.
     gone: Vec<String>,
+    /// Nothing in a lab: its pods are plain processes, known to no runtime.
+    cri_socket: Option<&'static str>,
 }
 
 /// hamaster-elect.service
@@ -40,9 +49,12 @@ struct Group {
 struct ElectUnit {
     hamaster: String,
     config: String,
-    manifests: String,
+    /// What the manifests' directory is in.
+    writable: String,
     /// How long a frozen daemon goes unnoticed.
     watchdog: String,
+    /// Time to release.
+    stop: String,
 }
 
 /// hamaster-fence.service
@@ -50,7 +62,9 @@ struct ElectUnit {
 struct FenceUnit {
     hamaster: String,
     config: String,
-    manifests: String,
+    writable: String,
+    /// Bound on all of it: each group has a few seconds.
+    stop: String,
 }
 
 /// hamaster-serve.service
@@ -68,7 +82,11 @@ struct Podmaster {
     files: Vec<PodmasterFile>,
     standby: String,
     manifests: String,
+    /// Status files and the runtime's socket.
+    run: String,
     inputs_digest: &'static str,
+    /// Time to release.
+    grace_seconds: u64,
     seccomp: bool,
 }
 
@@ -95,11 +113,17 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
         let path = layout.manifests().join("podmaster.yaml");
         return out.add_with_inputs(phase, path, 0o600, "manifests/podmaster.yaml.hbs", &podmaster(i), inputs);
     }
-    let (config, manifests) = (text(config(i)), text(layout.manifests()));
-    let fence = FenceUnit { hamaster: hamaster.clone(), config: config.clone(), manifests: manifests.clone() };
+    let (config, writable) = (text(config(i)), text(layout.kubernetes()));
+    let stop = format!("{}s", release(i).as_secs());
+    let fence = FenceUnit {
+        hamaster: hamaster.clone(),
+        config: config.clone(),
+        writable: writable.clone(),
+        stop: stop.clone(),
+    };
     out.add(phase, layout.unit("hamaster-fence.service"), 0o644, "systemd/hamaster-fence.service.hbs", &fence)?;
     let watchdog = format!("{}ms", watchdog(i.spec.election.lease_duration).as_millis());
-    let elect = ElectUnit { hamaster, config, manifests, watchdog };
+    let elect = ElectUnit { hamaster, config, writable, watchdog, stop };
     out.add(phase, layout.unit("hamaster-elect.service"), 0o644, "systemd/hamaster-elect.service.hbs", &elect)
 }
 
@@ -113,9 +137,14 @@ pub(super) fn inputs(i: &Input) -> Vec<PathBuf> {
     ["ca.crt", "hamaster.crt", "hamaster.key"].map(|f| i.etcd_pki(f)).into()
 }
 
-/// The part of a lease in which systemd must have noticed and killed a frozen daemon.
+/// The part of a lease in which systemd must have noticed and killed a frozen daemon: what the daemon itself counts on.
 fn watchdog(lease: Duration) -> Duration {
-    (lease * 3 / 20).max(Duration::from_secs(1))
+    (lease * 3 / 20).clamp(Duration::from_secs(1), Duration::from_secs(5))
+}
+
+/// Until a leader that is told to end has stopped its payload in any case and said so in etcd.
+fn release(i: &Input) -> Duration {
+    i.spec.election.lease_duration + STOP + Duration::from_secs(15)
 }
 
 fn elect(i: &Input) -> Elect {
@@ -128,7 +157,12 @@ fn elect(i: &Input) -> Elect {
         }
         _ => vec![],
     };
+    let cri_socket = (!i.lab()).then_some(match runtime::access(i) {
+        runtime::Access::Dockershim => "unix:///run/dockershim.sock",
+        runtime::Access::Cri(socket) => socket,
+    });
     let group = |name, component: &str| Group {
+        cri_socket,
         name,
         source: text(layout.standby().join(format!("{component}.yaml"))),
         dest: text(layout.manifests().join(format!("{component}.yaml"))),
@@ -141,7 +175,10 @@ fn elect(i: &Input) -> Elect {
         cert: text(i.etcd_pki("hamaster.crt")),
         key: text(i.etcd_pki("hamaster.key")),
         lease_duration: format!("{}ms", i.spec.election.lease_duration.as_millis()),
-        runtime_dir: i.lab().then(|| text(layout.path("/run/hamaster/elect"))),
+        stop_timeout: format!("{}ms", STOP.as_millis()),
+        runtime_dir: text(layout.path("/run/hamaster/elect")),
+        apiserver: (!i.lab()).then(|| format!("{}/readyz", url("https", i.this.node.ip, 6443))),
+        apiserver_ca: text(i.pki("ca.crt")),
         groups: vec![group("scheduler", SCHEDULER), group("controller-manager", CONTROLLER_MANAGER)],
     }
 }
@@ -156,12 +193,16 @@ fn podmaster(i: &Input) -> Podmaster {
             ("etcd-ca", i.etcd_pki("ca.crt")),
             ("etcd-cert", i.etcd_pki("hamaster.crt")),
             ("etcd-key", i.etcd_pki("hamaster.key")),
+            ("ca", i.pki("ca.crt")),
+            ("machine-id", PathBuf::from("/etc/machine-id")),
         ]
         .map(|(name, path)| PodmasterFile { name, path: text(path) })
         .into(),
         standby: text(layout.standby()),
         manifests: text(layout.manifests()),
+        run: text(layout.path("/run")),
         inputs_digest: INPUTS_DIGEST,
+        grace_seconds: release(i).as_secs(),
         seccomp: i.minor() >= 19,
     }
 }

@@ -82,8 +82,13 @@ fn add(
         inputs_digest: INPUTS_DIGEST,
         probe_host,
         livez: i.minor() >= 32,
-        // Long enough to drain after the delay.
-        grace_seconds: if component == APISERVER { SHUTDOWN_DELAY_SECONDS + 75 } else { 30 },
+        grace_seconds: match component {
+            // Long enough to drain after the delay.
+            APISERVER => SHUTDOWN_DELAY_SECONDS + 75,
+            // They have nothing to drain, and who follows waits for their end.
+            _ if i.podmaster() => 2,
+            _ => 30,
+        },
         seccomp: i.minor() >= 19,
     };
     let inputs = needed.into_iter().filter(|n| !n.log).map(|n| n.path).collect();

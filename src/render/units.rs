@@ -47,8 +47,9 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
     if i.podmaster() && !i.podmaster_pod() {
         let mut read = election::inputs(i);
         read.push(election::config(i));
-        out.push(resting(PhaseId::Election, "hamaster-fence.service", own("hamaster-fence.service", vec![])));
-        out.push(resting(PhaseId::Election, "hamaster-elect.service", own("hamaster-elect.service", read)));
+        for (unit, read) in [("hamaster-fence.service", vec![]), ("hamaster-elect.service", read)] {
+            out.push(running(PhaseId::Election, unit, own(unit, read), Readiness::Active));
+        }
     }
     out.push(resting(PhaseId::Register, "hamaster-serve.service", own("hamaster-serve.service", vec![])));
     out
@@ -57,15 +58,12 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
 /// What the operator should know about the rendered set that is not a mistake.
 pub fn notes(spec: &ClusterSpec) -> Vec<String> {
     let mut out = vec![];
-    if spec.election.mode == ElectionMode::Podmaster {
-        let what = match spec.election.run_as {
-            ElectionRunAs::Unit => "hamaster-elect.service and hamaster-fence.service are installed but not started",
-            ElectionRunAs::StaticPod => "podmaster.yaml runs `hamaster elect`",
-        };
-        out.push(format!(
-            "{what}: this version has no election daemon yet, so scheduler and controller-manager stay on standby; \
-             election.mode native runs them now"
-        ));
+    if spec.election.mode == ElectionMode::Podmaster && spec.election.run_as == ElectionRunAs::StaticPod {
+        out.push(
+            "podmaster.yaml elects as a static pod: after a crash of the host the kubelet may run what this master led \
+             before the pod is there to remove it, and nothing kills a frozen daemon; election.runAs unit covers both"
+                .into(),
+        );
     }
     out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
     let version = &spec.kubernetes.version;

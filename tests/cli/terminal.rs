@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::{HAMASTER, INIT, Run, Sandbox};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "",
     "init",
     "reset",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 21] = [
     "lab resume",
     "lab partition",
     "lab heal",
+    "lab watch",
     "man",
 ];
 

@@ -75,17 +75,17 @@ fn finds(bug: Bug, property: &'static str, election: Election) {
 
 #[test]
 fn safe_with_different_times() {
-    check("different times", Election { times: [POD, FILE, FILE], faults: 0, ..election() }, 200);
+    check("different times", Election { times: [POD, FILE, FILE], faults: 0, ..election() }, 19);
 }
 
 #[test]
 fn safe_from_an_operator() {
-    check("operator", Election { operator: true, ..election() }, 11);
+    check("operator", Election { operator: true, ..election() }, 10);
 }
 
 #[test]
 fn one_leads_again() {
-    check("recovery", Election { operator: true, recovery: true, ..election() }, 7);
+    check("recovery", Election { operator: true, recovery: true, ..election() }, 6);
 }
 
 #[test]

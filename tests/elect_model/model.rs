@@ -8,7 +8,7 @@ use crate::store::{Entry, NODES, Store, Value};
 
 /// A mistake planted on purpose, to see that the checker would find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
+pub(crate) enum Bug {
     None,
     /// The deadline counts from the answer of a renewal in place of its sending.
     FenceFromReceipt,
@@ -22,32 +22,32 @@ pub enum Bug {
 
 /// What is being checked.
 #[derive(Debug, Clone)]
-pub struct Election {
-    pub bug: Bug,
-    pub times: [Times; NODES],
+pub(crate) struct Election {
+    pub(crate) bug: Bug,
+    pub(crate) times: [Times; NODES],
     /// How many faults of any kind may happen.
-    pub faults: u8,
+    pub(crate) faults: u8,
     /// The operator may delete or overwrite keys: each time is a fault.
-    pub operator: bool,
+    pub(crate) operator: bool,
     /// Whether recovery is tried out from every state.
-    pub recovery: bool,
+    pub(crate) recovery: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct State {
-    pub store: Store,
-    pub nodes: [Node; NODES],
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) nodes: [Node; NODES],
     /// Given up by their senders, and yet they may happen.
-    pub orphans: [Option<Request>; 2],
+    pub(crate) orphans: [Option<Request>; 2],
     /// Ticks modulo five: at the fifth the slow clocks stand still.
-    pub phase: u8,
-    pub faults: u8,
+    pub(crate) phase: u8,
+    pub(crate) faults: u8,
     /// Someone became leader that was not in the queue.
-    pub phantom: bool,
+    pub(crate) phantom: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
+pub(crate) enum Action {
     Tick,
     Enqueue(usize),
     Observe(usize),
@@ -172,7 +172,7 @@ impl State {
 
     /// A host keeps what the specification assumes of it: by L the manifest is gone and by B the payload is dead,
     /// whether the process does it, the watchdog and systemd after a kill, or the last resort.
-    pub fn may_tick(&self, times: &[Times]) -> bool {
+    pub(crate) fn may_tick(&self, times: &[Times]) -> bool {
         self.nodes.iter().zip(times).all(|(node, times)| {
             let next = if node.slow && self.phase == 4 { node.age } else { node.age + 1 };
             (node.manifest == Manifest::Absent || next < times.lease) && (!node.payload || next < times.bound)
@@ -243,7 +243,7 @@ impl Request {
 }
 
 /// Longer than any wait: a clock beyond it need not be told from one at it.
-pub const LONGEST_WAIT: u8 = 8;
+pub(crate) const LONGEST_WAIT: u8 = 8;
 
 impl Model for Election {
     type State = State;
@@ -282,7 +282,7 @@ impl Model for Election {
 }
 
 impl Election {
-    pub fn after(&self, last: &State, action: Action) -> State {
+    pub(crate) fn after(&self, last: &State, action: Action) -> State {
         let mut state = *last;
         if action.fault() {
             state.faults += 1;
@@ -292,7 +292,7 @@ impl Election {
     }
 
     /// What the protocol and its hosts do of themselves.
-    pub fn steps(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn steps(&self, state: &State, actions: &mut Vec<Action>) {
         for (n, node) in state.nodes.iter().enumerate() {
             let times = self.times[n];
             match node.process {

@@ -11,22 +11,22 @@ use crate::store::{self, Value};
 
 /// The times of one node, in ticks of its own clock.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(crate) struct Times {
     /// F: no install from here on, and removal begins.
-    pub fence: u8,
+    pub(crate) fence: u8,
     /// L: the manifest is gone.
-    pub lease: u8,
+    pub(crate) lease: u8,
     /// B: the payload is dead.
-    pub bound: u8,
+    pub(crate) bound: u8,
 }
 
 /// B(1+ρ). The model's ρ is a quarter: a slow clock loses every fifth tick.
-pub fn with_drift(bound: u8) -> u8 {
+pub(crate) fn with_drift(bound: u8) -> u8 {
     bound + bound.div_ceil(4)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Process {
+pub(crate) enum Process {
     Up,
     /// SIGSTOP. The watchdog kills it, or it goes on at any moment before.
     Paused,
@@ -35,7 +35,7 @@ pub enum Process {
 
 /// What the process, or after its death the state file, knows of its leadership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     Waiting,
     Leading(u8),
     /// Started again with a manifest in place: one renewal under the old token decides.
@@ -47,7 +47,7 @@ pub enum Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Manifest {
+pub(crate) enum Manifest {
     Absent,
     /// The deadline was checked, the rename is not done yet.
     Renaming,
@@ -56,7 +56,7 @@ pub enum Manifest {
 
 /// A transaction under way, as few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Request {
+pub(crate) enum Request {
     Acquire { node: u8, incarnation: u8, create: u8, term: u8 },
     Take { leader: u8, term: u8, bound: u8 },
     Renew { node: u8, incarnation: u8, token: u8 },
@@ -64,61 +64,61 @@ pub enum Request {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Progress {
+pub(crate) enum Progress {
     Pending,
     Done(u8),
     Refused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Flight {
-    pub request: Request,
+pub(crate) struct Flight {
+    pub(crate) request: Request,
     /// Own ticks since it was sent.
-    pub age: u8,
-    pub progress: Progress,
+    pub(crate) age: u8,
+    pub(crate) progress: Progress,
 }
 
 /// What the head of the queue knows; the others know nothing but their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// Create revision of the own candidate key; 0: not the head.
-    pub own: u8,
-    pub leader: Option<Seen>,
+    pub(crate) own: u8,
+    pub(crate) leader: Option<Seen>,
     /// Revision of `term`.
-    pub term: u8,
+    pub(crate) term: u8,
     /// The term ended in a way that nobody need wait for.
-    pub free: bool,
+    pub(crate) free: bool,
     /// Whose payload may live, and for how long; 0: nothing says.
-    pub bound: u8,
+    pub(crate) bound: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Seen {
-    pub create: u8,
-    pub modified: u8,
-    pub who: Option<(u8, u8)>,
+pub(crate) struct Seen {
+    pub(crate) create: u8,
+    pub(crate) modified: u8,
+    pub(crate) who: Option<(u8, u8)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Node {
+pub(crate) struct Node {
     /// Its clock loses every fifth tick.
-    pub slow: bool,
-    pub process: Process,
+    pub(crate) slow: bool,
+    pub(crate) process: Process,
     /// Stands for the nonce.
-    pub incarnation: u8,
-    pub role: Role,
+    pub(crate) incarnation: u8,
+    pub(crate) role: Role,
     /// Own ticks since s, the sending of the last renewal that was answered.
-    pub age: u8,
-    pub manifest: Manifest,
-    pub payload: bool,
-    pub known: Known,
+    pub(crate) age: u8,
+    pub(crate) manifest: Manifest,
+    pub(crate) payload: bool,
+    pub(crate) known: Known,
     /// Own ticks since it learned the newest it knows of `leader`.
-    pub learned: u8,
-    pub flight: Option<Flight>,
+    pub(crate) learned: u8,
+    pub(crate) flight: Option<Flight>,
 }
 
 impl Node {
-    pub fn waiting(slow: bool) -> Self {
+    pub(crate) fn waiting(slow: bool) -> Self {
         Self {
             slow,
             process: Process::Up,
@@ -133,12 +133,12 @@ impl Node {
         }
     }
 
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.manifest != Manifest::Absent || self.payload
     }
 
     /// Takes in what it saw at this moment.
-    pub fn learn(&mut self, known: Known) {
+    pub(crate) fn learn(&mut self, known: Known) {
         let leader = |k: &Known| k.leader.map(|l| (l.create, l.modified));
         // What it waits out is the newest state of `leader`; who was not the head before knows nothing older.
         if self.known.own == 0 || leader(&known) != leader(&self.known) {
@@ -148,7 +148,7 @@ impl Node {
     }
 
     /// The transaction this candidate may send now.
-    pub fn request(&self, me: u8, times: Times, bug: Bug) -> Option<Request> {
+    pub(crate) fn request(&self, me: u8, times: Times, bug: Bug) -> Option<Request> {
         let Self { incarnation, known, .. } = *self;
         // Where nothing says whose payload may live, the own bound has to do.
         let bound = if known.bound == 0 || bug == Bug::OwnBound { times.bound } else { known.bound };
@@ -187,7 +187,7 @@ impl Node {
 
 impl Known {
     /// What `node` makes of a read.
-    pub fn of(view: &View, node: usize) -> Self {
+    pub(crate) fn of(view: &View, node: usize) -> Self {
         let lease = LeaseId(node as i64);
         let Some((head, own)) = view.queue().first().map(|(lease, c)| (*lease, c.create)) else {
             return Self::default();
@@ -214,7 +214,7 @@ impl Known {
 
 impl Request {
     /// The real transaction, spoilt if a bug is planted.
-    pub fn txn(self, times: &[Times], bug: Bug) -> Txn {
+    pub(crate) fn txn(self, times: &[Times], bug: Bug) -> Txn {
         let record = |node: u8, incarnation| {
             store::leader(Value::Leader { node, incarnation, bound: times[node as usize].bound }).unwrap()
         };

@@ -13,7 +13,7 @@ const BUSY: usize = 60;
 
 impl Election {
     /// Whether exactly one leads, with its manifest in place, at most [`SOON`] after the last fault.
-    pub fn recovers(&self, from: &State) -> bool {
+    pub(crate) fn recovers(&self, from: &State) -> bool {
         let mut state = *from;
         for _ in 0..=SOON {
             for _ in 0..BUSY {

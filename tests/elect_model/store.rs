@@ -8,12 +8,12 @@ use hamaster::elect::txn::{Compare, Op, Txn};
 use hamaster::elect::view::{Key, Versioned, View};
 
 /// How many candidates there are.
-pub const NODES: usize = 3;
+pub(crate) const NODES: usize = 3;
 
 /// What a record says, without the names. Counters that no compare reads (beats, term numbers) are left out, so that
 /// states differ only where the protocol can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Value {
+pub(crate) enum Value {
     Leader {
         node: u8,
         incarnation: u8,
@@ -29,18 +29,18 @@ pub enum Value {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Entry {
-    pub value: Value,
-    pub create: u8,
-    pub modified: u8,
+pub(crate) struct Entry {
+    pub(crate) value: Value,
+    pub(crate) create: u8,
+    pub(crate) modified: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Store {
-    pub revision: u8,
-    pub leader: Option<Entry>,
-    pub term: Option<Entry>,
-    pub candidates: [Option<Entry>; NODES],
+pub(crate) struct Store {
+    pub(crate) revision: u8,
+    pub(crate) leader: Option<Entry>,
+    pub(crate) term: Option<Entry>,
+    pub(crate) candidates: [Option<Entry>; NODES],
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// Runs a transaction of the real protocol; false when a compare refused it.
-    pub fn run(&mut self, txn: &Txn) -> bool {
+    pub(crate) fn run(&mut self, txn: &Txn) -> bool {
         let holds = txn.when.iter().all(|compare| match *compare {
             Compare::Create(key, revision) => self.slot(key).map_or(0, |e| e.create) == small(revision),
             Compare::Modified(key, revision) => self.slot(key).map_or(0, |e| e.modified) == small(revision),
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// What a linearizable read of the group shows.
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let leader = self.leader.map(|entry| versioned(entry, leader(entry.value)));
         let term = self.term.map(|entry| versioned(entry, term(entry.value)));
         let candidates = (0..NODES).filter_map(|node| {
@@ -104,7 +104,7 @@ fn small(revision: i64) -> u8 {
     revision.try_into().unwrap()
 }
 
-pub fn ticks(n: u8) -> Duration {
+pub(crate) fn ticks(n: u8) -> Duration {
     Duration::from_secs(n.into())
 }
 
@@ -117,17 +117,17 @@ fn identity(node: usize, incarnation: u8) -> Identity {
     }
 }
 
-pub fn candidate(node: usize) -> Candidate {
+pub(crate) fn candidate(node: usize) -> Candidate {
     Candidate { who: identity(node, 0), priority: 0, bias: 0 }
 }
 
-pub fn leader(value: Value) -> Option<Leader> {
+pub(crate) fn leader(value: Value) -> Option<Leader> {
     let Value::Leader { node, incarnation, bound } = value else { return None };
     let who = identity(node.into(), incarnation);
     Some(Leader { protocol: PROTOCOL, who, term: 0, beat: 0, lease: ticks(bound), bound: ticks(bound) })
 }
 
-pub fn term(value: Value) -> Option<Term> {
+pub(crate) fn term(value: Value) -> Option<Term> {
     let Value::Term { state, bound } = value else { return None };
     Some(Term {
         number: 0,

@@ -219,6 +219,19 @@ fn pod(name: &str) -> String {
     )
 }
 
+/// What the pod's volume does: `/run/hamaster` is the host's own.
+fn own_run(root: &Path) -> impl Fn(&str) -> Command + 'static {
+    let own = root.join("run/hamaster");
+    fs::create_dir_all(&own).unwrap();
+    let mount = "mount -t tmpfs tmpfs /run && mkdir /run/hamaster && mount --bind \"$0\" /run/hamaster && exec \"$@\"";
+    let unshare = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    move |program| {
+        let mut command = Command::new("unshare");
+        command.args([unshare, "sh", "-c", mount]).arg(&own).arg(program);
+        command
+    }
+}
+
 #[test]
 fn podmaster() {
     let dir = tempfile::tempdir().unwrap();
@@ -239,8 +252,8 @@ fn podmaster() {
                     .replace("http://127.0.0.1:2379", &etcd.url)
                     .replace("--ttl-secs=30", "--ttl-secs=5")
             });
-            let more = [format!("--whoami={name}"), format!("--runtime-dir={at}/run/hamaster/elect")];
-            let host = Host::new(&root, arguments.chain(more).collect(), here);
+            let more = [format!("--whoami={name}")];
+            let host = Host::new(&root, arguments.chain(more).collect(), own_run(&root));
             host.install(&format!("/src/{file}"), &pod(file.trim_end_matches(".yaml")), 0o600);
             fs::create_dir_all(host.path("/dst")).unwrap();
             host

@@ -24,6 +24,14 @@ fn writer(cluster: &Cluster, but: u16) -> Store {
     cluster.store_at(&others)
 }
 
+/// Waits until an event came through the stream: a fault before that would only hit the read.
+async fn flows(writer: &Store, watch: &mut Watching, n: u64) {
+    watch.beat(n).await;
+    done(writer, &beat(n)).await;
+    let event = watch.next().await;
+    assert!(matches!(event, StoreEvent::Changed(_)), "{event:?}");
+}
+
 #[test]
 fn first_the_group_then_every_change() {
     let cluster = Cluster::new(3);
@@ -51,7 +59,7 @@ fn a_member_that_dies_or_freezes_hides_nothing() {
         done(&other, &lead(1)).await;
         let store = cluster.store_at(&endpoints);
         let mut watch = Watching::new(&store, Interest::Group, SILENCE);
-        watch.beat(1).await;
+        flows(&other, &mut watch, 1).await;
         cluster.signal(follower, Signal::STOP);
         done(&other, &beat(2)).await;
         watch.beat(2).await;
@@ -60,7 +68,7 @@ fn a_member_that_dies_or_freezes_hides_nothing() {
         // A new watch, again at the follower.
         let store = cluster.store_at(&endpoints);
         let mut watch = Watching::new(&store, Interest::Group, SILENCE);
-        watch.beat(2).await;
+        flows(&other, &mut watch, 2).await;
         cluster.kill(follower);
         done(&other, &beat(3)).await;
         watch.beat(3).await;
@@ -76,7 +84,7 @@ fn a_compaction_is_not_a_deletion() {
         done(&other, &lead(1)).await;
         let store = cluster.store_at(&endpoints);
         let mut watch = Watching::new(&store, Interest::Group, SILENCE);
-        watch.beat(1).await;
+        flows(&other, &mut watch, 1).await;
         cluster.signal(follower, Signal::STOP);
         let mut last = 0;
         for n in 2..20 {

@@ -40,6 +40,10 @@ impl Fleet {
         command.env_remove("KUBEBUILDER_ASSETS").env_remove("KUBE_BIN_DIR").output().unwrap()
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn status(&self) -> lab::Status {
         lab::status(&self.dir).unwrap()
     }
@@ -114,13 +118,14 @@ fn a_master_is_killed_and_started_paused_and_resumed() {
     fleet.hamaster("kill", &["m2"]);
     before.into_iter().for_each(is_gone);
     assert!(fleet.status().masters[1].supervisor.is_none());
-    fleet.etcdctl(1, "put while two-are-left").unwrap();
+    eventually("two are a quorum", || fleet.etcdctl(1, "put while two-are-left").ok());
     assert!(fleet.hamaster("kill", &["m2"]).contains("already"));
     assert_eq!(kind(lab::inflict(&fleet.dir, "m2", Fault::Pause, Path::new(HAMASTER))), Kind::Apply);
 
     assert!(!fleet.hamaster("start", &["m2"]).contains("already"));
     fleet.all_healthy();
-    assert!(fleet.etcdctl(2, "get while").unwrap().contains("two-are-left"), "it caught up");
+    let value = eventually("it answers", || fleet.etcdctl(2, "get while").ok());
+    assert!(value.contains("two-are-left"), "it caught up");
     assert!(fleet.hamaster("start", &["m2"]).contains("already"));
 
     let frozen = fleet.etcd(3);
@@ -148,7 +153,7 @@ fn state(pid: u32) -> char {
 #[test]
 fn a_partition_cuts_both_ways_and_heals() {
     let fleet = Fleet::up();
-    fleet.etcdctl(1, "put a whole").unwrap();
+    eventually("it can be written to", || fleet.etcdctl(1, "put a whole").ok());
     fleet.hamaster("partition", &["m1"]);
     assert!(fleet.status().masters[0].partitioned);
     // The operator reaches everybody, m1 only itself: it has no quorum, the others have.
@@ -167,7 +172,8 @@ fn a_partition_cuts_both_ways_and_heals() {
 
     fleet.hamaster("heal", &["m1"]);
     fleet.all_healthy();
-    assert_eq!(fleet.etcdctl(1, "get a --print-value-only").unwrap().trim(), "cut-still");
+    let value = eventually("m1 answers", || fleet.etcdctl(1, "get a --print-value-only").ok());
+    assert_eq!(value.trim(), "cut-still");
 
     assert_eq!(kind(lab::inflict(&fleet.dir, "m4", Fault::Kill, Path::new(HAMASTER))), Kind::Usage);
 }

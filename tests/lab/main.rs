@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods)] // tests act on files, processes and time
 
+mod election;
 mod fleet;
 mod labs;
 mod notify;

@@ -56,3 +56,17 @@ fn a_reset_killed_anywhere_can_be_run_again() {
         image.tree().assert_is(&before, &format!("reset killed at {n}, then run again: {said}"));
     });
 }
+
+/// The daemon's copies are not in the record: what is still the same as on standby is ours, what was edited is not.
+#[test]
+fn an_elected_manifest_goes_and_one_that_was_edited_stays() {
+    let (image, before) = made();
+    let source = image.read("/etc/kubernetes/standby/kube-scheduler.yaml");
+    image.put("/etc/kubernetes/manifests/kube-scheduler.yaml", &source, 0o600);
+    image.put("/etc/kubernetes/manifests/kube-controller-manager.yaml", "edited: true\n", 0o600);
+    let said = image.run(&["reset", "--yes", "--purge"]).expect(0);
+    assert!(!image.has("/etc/kubernetes/manifests/kube-scheduler.yaml"), "{said}");
+    assert!(said.has("kube-controller-manager.yaml: changed since it was elected"), "{said}");
+    assert_eq!(image.read("/etc/kubernetes/manifests/kube-controller-manager.yaml"), "edited: true\n");
+    image.tree().without("/etc/kubernetes/manifests").assert_is(&before, &said.to_string());
+}

@@ -341,7 +341,8 @@ fn what_is_ours_is_not_in_the_way() {
     case.facts.etcd_processes = vec![EtcdProcess { pid: 70, unit: Some("etcd.service".into()), data_dir: None }];
     case.facts.active_units.insert("etcd.service".into());
     case.facts.data_dir.entries.insert("member".into());
-    case.facts.manifests = BTreeSet::from(["kube-apiserver.yaml".into()]);
+    // The second is elected here.
+    case.facts.manifests = BTreeSet::from(["kube-apiserver.yaml".into(), "kube-controller-manager.yaml".into()]);
     let unit = UnitFact { active: true, pid: Some(70), ..UnitFact::default() };
     case.observed.units.insert("etcd.service".into(), unit);
     let foreign: BTreeSet<String> = case.run().into_iter().map(|f| f.id).collect();

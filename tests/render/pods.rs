@@ -15,6 +15,8 @@ strict! {
     Metadata { name: String, namespace: String, labels: Map, annotations: Map }
     PodSpec {
         host_network: bool,
+        #[serde(rename = "hostPID")]
+        host_pid: Option<bool>,
         priority_class_name: String,
         priority: i32,
         termination_grace_period_seconds: Option<i64>,
@@ -134,7 +136,10 @@ fn podmaster_as_a_pod_replaces_its_units() {
         .filter(|m| m.read_only != Some(true))
         .map(|m| &m.mount_path)
         .collect();
-    assert_eq!(writable, [Path::new("/etc/kubernetes/manifests")]);
+    assert_eq!(writable, [Path::new("/etc/kubernetes/manifests"), Path::new("/run")]);
+    // Otherwise it would see no container of the host, and take that for the payload's death.
+    assert_eq!(pod.spec.host_pid, Some(true));
+    assert!(hamaster::render::notes(&spec).iter().any(|n| n.contains("before the pod is there to remove it")));
     assert!(set.find("hamaster-elect.service").is_none());
     assert!(set.units.iter().all(|u| u.name != "hamaster-elect.service"));
 }

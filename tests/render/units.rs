@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hamaster::elect::config::{Payload, load, pod_name, source_note};
 use hamaster::pki::catalog;
 use hamaster::render;
 use hamaster::spec::*;
@@ -219,13 +221,58 @@ fn runtimes_read_their_configuration() {
 }
 
 #[test]
-fn daemons_that_are_not_there_yet_do_not_run_and_a_note_says_so() {
+fn the_join_endpoint_is_not_there_yet_and_a_note_says_so() {
     let spec = spec(34);
     let set = Set::of(&spec);
-    let later = ["hamaster-elect.service", "hamaster-fence.service", "hamaster-serve.service"];
-    assert!(later.iter().all(|name| set.units.iter().any(|u| u.name == *name)));
-    for unit in set.units.iter().filter(|u| later.contains(&u.name.as_str())) {
-        assert!(!unit.enable && !unit.run, "{}", unit.name);
+    let serve = set.units.iter().find(|u| u.name == "hamaster-serve.service").unwrap();
+    assert!(!serve.enable && !serve.run);
+    assert!(render::notes(&spec).iter().any(|n| n.contains("hamaster-serve.service")));
+}
+
+/// What is rendered is what the daemon takes, and its units keep the times that it counts on.
+#[test]
+fn the_election_is_taken_as_it_is_rendered() {
+    for minor in [18, 23, 24, 34] {
+        for (name, mut spec) in variants(minor).into_iter().filter(|(_, s)| s.election.mode == ElectionMode::Podmaster)
+        {
+            for lease in [5, 10, 30, 3600] {
+                spec.election.lease_duration = Duration::from_secs(lease);
+                let set = Set::of(&spec);
+                let config = load("elect.yaml", set.text("elect.yaml")).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let names: Vec<_> = config.groups.iter().map(|g| g.name.as_str()).collect();
+                assert_eq!(names, ["scheduler", "controller-manager"]);
+                let timing = config.groups[0].timing;
+                assert_eq!(timing.lease(), spec.election.lease_duration);
+                let unit = set.text("hamaster-elect.service");
+                let watchdog = format!("WatchdogSec={}ms\n", timing.watchdog().as_millis());
+                assert!(unit.contains(&watchdog), "{name}: {watchdog}{unit}");
+                let stop = unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
+                assert!(Duration::from_secs(stop.parse().unwrap()) > timing.bound(), "{name}: {stop}");
+                for group in &config.groups {
+                    let Payload::File(file) = &group.payload else { panic!() };
+                    let source = set.files.iter().find(|f| f.path == file.source).unwrap();
+                    let pod = pod_name(&source.bytes).unwrap();
+                    assert_eq!(pod, ("kube-system".to_owned(), format!("kube-{}", group.name)), "{name}");
+                    assert_eq!(source_note(group, &source.bytes), None, "{name}");
+                    assert_eq!(file.dest.parent().unwrap().to_str(), Some("/etc/kubernetes/manifests"));
+                    assert!(unit.contains("ReadWritePaths=/etc/kubernetes\n"), "{name}: {unit}");
+                }
+            }
+        }
     }
-    assert!(render::notes(&spec).iter().any(|n| n.contains("hamaster-elect.service")));
+}
+
+#[test]
+fn the_fence_is_before_the_kubelet_and_the_daemon_runs_after_it() {
+    let set = Set::of(&spec(34));
+    let order: Vec<_> = set.units.iter().filter(|u| u.phase == PhaseId::Election).collect();
+    assert_eq!(
+        order.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(),
+        ["hamaster-fence.service", "hamaster-elect.service"]
+    );
+    assert!(order.iter().all(|u| u.enable && u.run && u.ready == Some(Readiness::Active)));
+    let fence = set.text("hamaster-fence.service");
+    for line in ["Before=kubelet.service\n", "RequiredBy=kubelet.service\n", "RemainAfterExit=yes\n"] {
+        assert!(fence.contains(line), "{line}{fence}");
+    }
 }

@@ -38,7 +38,15 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<Ex
             kept.push(&group.name);
             continue;
         }
-        match fence(config, group, directory, status) {
+        // A daemon that runs would put it back. It looks after the group itself.
+        let lock = directory.map(|d| d.lock(&group.name)).transpose();
+        if lock.is_err() && unless_adoptable {
+            ui.say(&format!("{}: kept, a daemon runs", group.name));
+            kept.push(&group.name);
+            continue;
+        }
+        let lock = lock.map_err(|e| e.hint("systemctl stop hamaster-elect.service"));
+        match lock.and_then(|_lock| fence(config, group, directory, status)) {
             Ok(()) => {
                 ui.say(&format!("{}: fenced", group.name));
                 fenced.push(&group.name);
@@ -66,11 +74,6 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<Ex
 }
 
 fn fence(config: &Config, group: &Group, directory: Option<&RuntimeDir>, status: Option<Status>) -> Result<()> {
-    // A daemon that runs would put it back.
-    let _lock = directory
-        .map(|d| d.lock(&group.name))
-        .transpose()
-        .map_err(|e| e.hint("systemctl stop hamaster-elect.service"))?;
     let timing = config.timing(group);
     actions::fence(group, timing.removal() + timing.stop() + MARGIN)?;
     if let (Some(directory), Some(status)) = (directory, status) {

@@ -23,7 +23,7 @@ pub(super) fn watch(dir: &Path, ui: &Ui) -> Result<()> {
     let redraw = ui.format == Format::Text && std::io::stdout().is_terminal();
     let (mut known, mut drawn) = (vec![], 0);
     while !clock::interrupted() {
-        let now = lab::leaders(dir)?;
+        let now: Vec<Leadership> = lab::leaders(dir)?.into_iter().map(|group| remember(group, &known)).collect();
         if redraw {
             let table = table(&now);
             ui.out(&format!("{}{table}", up(drawn)));
@@ -35,6 +35,15 @@ pub(super) fn watch(dir: &Path, ui: &Ui) -> Result<()> {
         clock::sleep(EVERY);
     }
     Ok(())
+}
+
+/// A candidate that was started anew and goes on leading says nothing of how it came to lead.
+fn remember(mut group: Leadership, known: &[Leadership]) -> Leadership {
+    let same = |before: &&Leadership| before.group == group.group && before.leader == group.leader;
+    if let Some(before) = known.iter().find(same).filter(|_| group.cause.is_none()) {
+        (group.cause, group.handover_ms) = (before.cause.clone(), before.handover_ms);
+    }
+    group
 }
 
 /// Back over what was drawn, which is cleared.
@@ -50,7 +59,7 @@ pub(super) fn table(groups: &[Leadership]) -> String {
             group.group.clone(),
             or_none(&group.leader),
             or_none(&group.token),
-            group.since.map_or_else(|| "-".to_owned(), |s| format!("{:.0} s", s.as_secs_f64())),
+            group.since.map_or_else(|| "-".to_owned(), |at| format!("{} s", clock::boottime().since(at).as_secs())),
             handover(group).unwrap_or_else(|| "-".to_owned()),
             group.manifests.join(" "),
         ]

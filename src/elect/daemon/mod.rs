@@ -51,23 +51,26 @@ enum Message {
     Health(Result<(), String>),
 }
 
-/// Runs the election of all groups of `config` until it is told to end, or to read its configuration again: then the
-/// caller runs it anew, which adopts what this one led.
+/// Runs the election of all groups of `config` until it is told to end. `reread` reads the configuration again when
+/// SIGHUP asks for it: if it is good the daemon ends with [`Ended::Reload`].
 ///
 /// # Errors
 /// When it cannot begin: another process has its runtime directory, files of TLS are unusable. Nothing was installed.
-pub fn run(config: Config) -> Result<Ended> {
+pub fn run(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::apply("cannot start the daemon").cause(e))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let mut daemon = Daemon::new(config)?;
+    let ended = local.block_on(&runtime, async {
+        let mut daemon = Daemon::new(config, reread)?;
         let ended = daemon.serve().await;
         daemon.close(ended).await;
         Ok(ended)
-    })
+    });
+    // A resolver that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 struct Daemon {
@@ -93,6 +96,7 @@ struct Daemon {
     boot_id: String,
     /// Wall clock minus boot-time clock at the last look.
     offset: i128,
+    reread: Box<dyn Fn() -> Result<Config>>,
     reloading: bool,
     refused: bool,
 }
@@ -111,7 +115,7 @@ enum Woken {
 }
 
 impl Daemon {
-    fn new(config: Config) -> Result<Self> {
+    fn new(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Self> {
         let directory = RuntimeDir::open(&config.runtime_dir)?;
         let boot_id = identity::boot_id()?;
         let now = boottime();
@@ -160,6 +164,7 @@ impl Daemon {
             reached: false,
             boot_id,
             offset: wall_offset(),
+            reread,
             reloading: false,
             refused: false,
             config,
@@ -196,7 +201,10 @@ impl Daemon {
                 Woken::Message(message) => self.take(message),
                 Woken::Asked(Asked::Terminate) => self.all(&Event::Terminate),
                 Woken::Asked(Asked::Resign) => self.all(&Event::Resign),
-                Woken::Asked(Asked::Reload) => self.reloading = true,
+                Woken::Asked(Asked::Reload) => match (self.reread)() {
+                    Ok(_) => self.reloading = true,
+                    Err(e) => self.journal.say("", &format!("goes on with the configuration it has: {e}")),
+                },
                 Woken::Tick => {}
             }
             self.tick();

@@ -67,9 +67,20 @@ impl Machine {
         let Some(view) = &self.view else { return false };
         let own = view.candidates.get(&lease);
         // Deleted by hand, or with a lease we do not know lost yet: without the key there is no place in the queue.
-        if own.is_none_or(|c| c.create != create) && view.revision >= create && !in_doubt {
-            self.enter(now, State::Idle { leftover: false });
-            return true;
+        if own.is_none_or(|c| c.create != create) && view.revision >= create {
+            if !in_doubt {
+                self.enter(now, State::Idle { leftover: false });
+                return true;
+            }
+            // An acquisition in doubt went through, as the leader key then tells, or can no more: it compares this key.
+            if self.pending.is_none() {
+                let seen = view.clone();
+                self.acquired(now, now, Answer::Refused(seen), out);
+                if matches!(self.state, State::Queued { .. }) {
+                    self.enter(now, State::Idle { leftover: false });
+                }
+                return true;
+            }
         }
         if self.fitness != Some(Ok(())) && !in_doubt {
             self.enter(now, State::Idle { leftover: true });
@@ -292,7 +303,10 @@ impl Machine {
         }
         if let Some(Interest::Queue { before, .. }) = self.interest {
             // Who watches its predecessor only does not know the others: it reads them when that one is gone.
-            return if view.candidates.contains_key(&before) {
+            // One that lost rank meanwhile is no predecessor, and would wait for this one.
+            let queue = view.queue();
+            let place = |of| queue.iter().position(|(l, _)| *l == of);
+            return if place(before).is_some_and(|b| place(lease).is_none_or(|own| b < own)) {
                 Interest::Queue { own: lease, before }
             } else {
                 Interest::Group

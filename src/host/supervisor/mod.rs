@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(50);
 const SCAN: Duration = Duration::from_millis(200);
 
 /// Runs `master` of the lab at `dir` until it is told to shut down or its directory is gone. `program` is this program: children
-/// are started through its `lab exec`.
+/// are started through its `run-bound`.
 ///
 /// # Errors
 /// When there is no lab, another supervisor runs it, or its socket cannot be made.
