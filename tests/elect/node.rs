@@ -147,6 +147,7 @@ impl Node {
         if let Some(mut child) = unit.child.take() {
             let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             child.wait().unwrap();
+            sweep_clock(&child);
         }
         let _ = fs::remove_file(self.plan.manifest());
         let _ = fs::remove_dir_all(self.plan.place.join("run"));
@@ -207,6 +208,7 @@ impl Supervisor {
             if unit.ended {
                 if let Some(mut child) = unit.child.take() {
                     child.wait().unwrap();
+                    sweep_clock(&child);
                 }
                 return;
             }
@@ -225,6 +227,7 @@ impl Supervisor {
             }
             let Some(child) = unit.child.as_mut() else { continue };
             if let Some(status) = child.try_wait().unwrap() {
+                sweep_clock(child);
                 unit.child = None;
                 unit.exits.push(status);
                 let stopping = !unit.wanted;
@@ -267,6 +270,13 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
+    }
+}
+
+/// libfaketime leaves these behind when its process is killed.
+fn sweep_clock(child: &Child) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        let _ = fs::remove_file(format!("/dev/shm/{name}{}", child.id()));
     }
 }
 
