@@ -52,8 +52,10 @@ impl Network {
         let tag = format!("{NAME}{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = Path::new(DIRECTORIES).join(&tag);
         fs::create_dir(&dir).unwrap();
-        let lock = File::create(dir.join("lock")).unwrap();
+        let lock = File::create(dir.join("lock.new")).unwrap();
         lock.lock().unwrap();
+        // Nobody sees it unlocked while its owner lives.
+        fs::rename(dir.join("lock.new"), dir.join("lock")).unwrap();
         let network = Self { tag, dir, _lock: lock };
         let lab = network.lab();
         tool("ip", &["netns", "add", &lab]);
@@ -177,8 +179,9 @@ pub(crate) fn skipped() -> bool {
 fn sweep() {
     let entries = fs::read_dir(DIRECTORIES).unwrap().flatten();
     for name in entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n.starts_with(NAME)) {
-        let lock = Path::new(DIRECTORIES).join(&name).join("lock");
-        if File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok()) {
+        let Ok(lock) = File::open(Path::new(DIRECTORIES).join(&name).join("lock")) else { continue };
+        // Held while it is removed, so that of many that sweep one does it.
+        if lock.try_lock().is_ok() {
             remove(&name);
         }
     }
@@ -213,8 +216,7 @@ fn remove(tag: &str) {
         within(Duration::from_secs(20), "the disks are unmounted", || quiet("umount", &[point]));
     }
     quiet("chattr", &["-R", "-i", &dir.display().to_string()]);
-    // Another run may sweep the same dead one at the same time.
-    let _ = fs::remove_dir_all(&dir);
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 fn ip(namespace: &str, arguments: &str) {
