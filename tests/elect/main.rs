@@ -1,6 +1,6 @@
 //! `hamaster elect` under faults: a real etcd cluster with TLS, real daemons on hosts of their own, and an oracle that
 //! sees every manifest. The short set is `cargo nextest run --test elect`; the long one is `tests/elect/run.sh --runs 1000`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods)] // tests act on files, processes and time
 
 mod certs;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::elector::{Elector, Profile};
 use crate::fault::Fault;
 use crate::group::{Cluster, Group, NODES};
+use crate::network::skipped;
 use crate::node::Node;
 use crate::report::{Blow, Report, Run};
 
@@ -142,6 +143,9 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 /// The long run, `HAMASTER_ELECT_RUNS` of random faults; without that every fault once. Several clusters side by side.
 #[test]
 fn nemesis() {
+    if skipped() {
+        return;
+    }
     let elector = Elector::named(&setting("AGAINST").unwrap_or("hamaster".to_owned()));
     let profile = Profile::named(&setting("PROFILE").unwrap_or("plain".to_owned()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -163,6 +163,16 @@ fn inside(namespace: &str, program: &str) -> Command {
     command
 }
 
+/// Says so when this test cannot be run; on CI that is a failure.
+pub(crate) fn skipped() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(root || std::env::var_os("CI").is_none(), "the election's tests need root, and CI must run them");
+    if !root {
+        println!("SKIPPED: the election's tests need root (sudo -E ./.ci/test)");
+    }
+    !root
+}
+
 /// Removes what runs of ours left that are dead.
 fn sweep() {
     let entries = fs::read_dir(DIRECTORIES).unwrap().flatten();

@@ -88,7 +88,8 @@ impl Oracle {
                     None if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                         history.void = Some("the inotify queue overflowed".into());
                     }
-                    None if name == END => return,
+                    // `marks` is gone: so is the oracle.
+                    None if event.events().contains(ReadFlags::IGNORED) => return,
                     None => history.marks += 1,
                 }
             }
@@ -112,13 +113,11 @@ impl Oracle {
     }
 }
 
-const END: &str = "end";
-
 impl Drop for Oracle {
     fn drop(&mut self) {
-        if File::create(self.marks.join(END)).is_ok() {
-            let _ = self.reader.take().map(JoinHandle::join);
-        }
+        // With the directory goes its watch, which ends the reader.
+        let _ = fs::remove_dir_all(&self.marks);
+        let _ = self.reader.take().map(JoinHandle::join);
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::elector::{Elector, Profile};
 use crate::fault::{Fault, Target};
 use crate::group::{Cluster, Group, NODES};
-use crate::network::{Cut, within};
+use crate::network::{Cut, skipped, within};
 use crate::node::Node;
 
 /// Far beyond what anything here takes.
@@ -87,6 +87,9 @@ impl<'a> Office<'a> {
 /// With the default times neither the daemon's death nor an operator's hand on the lesser keys touches the manifest.
 #[test]
 fn an_office_outlives_the_daemon() {
+    if skipped() {
+        return;
+    }
     let cluster = Cluster::new(Duration::from_secs(1));
     let (group, leader) = led(&cluster, "default");
     let (office, node) = (Office::of(&group, leader), &group.nodes[leader]);
@@ -111,6 +114,9 @@ fn an_office_outlives_the_daemon() {
 /// etcd needs seconds to be whole again, and two losses in a row are one of quorum.
 #[test]
 fn an_office_outlives_the_leader_of_etcd() {
+    if skipped() {
+        return;
+    }
     for fault in [Fault::EtcdKill, Fault::EtcdFreeze, Fault::EtcdCut, Fault::EtcdDisk] {
         let cluster = Cluster::new(Duration::from_secs(1));
         let (group, leader) = led(&cluster, "default");
@@ -124,6 +130,9 @@ fn an_office_outlives_the_leader_of_etcd() {
 /// The head waits its predecessor's B from the last beat it saw, whoever else died.
 #[test]
 fn a_takeover_comes_when_promised() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     for fault in [Fault::Crash, Fault::BothLeaders] {
         let (group, leader) = led(&cluster, "plain");
@@ -140,6 +149,9 @@ fn a_takeover_comes_when_promised() {
 /// Nobody knows whether the one whose key was deleted still leads: all wait as if it did.
 #[test]
 fn a_deleted_key_costs_the_whole_wait() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     for (target, cut) in [(Target::Leader, false), (Target::Everything, false), (Target::Leader, true)] {
         let (group, leader) = led(&cluster, "plain");
@@ -160,6 +172,9 @@ fn a_deleted_key_costs_the_whole_wait() {
 
 #[test]
 fn a_clean_release_hands_over_at_once() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, mut leader) = led(&cluster, "plain");
     let mut gaps: Vec<Duration> = vec![];
@@ -182,6 +197,9 @@ fn a_clean_release_hands_over_at_once() {
 
 #[test]
 fn who_cannot_write_does_not_lead() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     let unfit = (leader + 1) % NODES;
@@ -195,6 +213,9 @@ fn who_cannot_write_does_not_lead() {
 /// Told to end while its manifest cannot be removed, the leader must neither let go nor let another in.
 #[test]
 fn what_cannot_be_removed_is_not_let_go() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     let key = group.key("leader");
@@ -214,6 +235,9 @@ fn what_cannot_be_removed_is_not_let_go() {
 /// A manifest of an earlier life goes before anything else, etcd or not.
 #[test]
 fn what_is_left_of_an_earlier_life_goes_first() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     (0..2).for_each(|m| cluster.etcd.signal(m, Signal::KILL));
@@ -231,6 +255,9 @@ fn what_is_left_of_an_earlier_life_goes_first() {
 
 #[test]
 fn one_identity_is_one_process() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     let twin = &group.nodes[(leader + 1) % NODES];
@@ -248,6 +275,9 @@ fn one_identity_is_one_process() {
 /// While the group is paused nobody becomes leader, whatever becomes of the one there is.
 #[test]
 fn a_paused_group_gets_no_new_leader() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     let other = &group.nodes[(leader + 1) % NODES];
@@ -264,6 +294,9 @@ fn a_paused_group_gets_no_new_leader() {
 
 #[test]
 fn an_operator_chooses_the_next() {
+    if skipped() {
+        return;
+    }
     let cluster = cluster();
     let (group, leader) = led(&cluster, "plain");
     let (heir, other) = (&group.nodes[(leader + 2) % NODES], &group.nodes[(leader + 1) % NODES]);

@@ -71,7 +71,7 @@ fn play(seeds: impl Iterator<Item = u64>, time: Duration) {
         recovery(99),
         recovery(100),
     );
-    assert!(sum.leaderships > 2 * runs && sum.fences > runs / 10, "the schedules did not disturb anyone");
+    assert!(sum.leaderships > runs && sum.fences > runs / 10, "the schedules did not disturb anyone");
 }
 
 #[test]
@@ -105,25 +105,26 @@ fn finds(bug: Bug, violation: &str, within: u64) {
     let found = (0..within).find_map(|seed| Some((seed, World::play(seed, bug, false).violation?)));
     let (seed, found) = found.unwrap_or_else(|| panic!("{bug:?} went unnoticed in {within} schedules"));
     eprintln!("{bug:?}: seed {seed}, {found}; {:.1?}", start.elapsed());
-    assert!(found.starts_with(violation) || found.contains(violation), "{found}");
+    assert_eq!(World::play(seed, Bug::None, false).violation, None, "without it");
+    assert!(found.contains(violation), "{found}");
 }
 
 #[test]
 fn finds_a_deadline_from_receipt() {
-    finds(Bug::FenceFromReceipt, "S", 20_000);
+    finds(Bug::FenceFromReceipt, "S1: ", 2_000);
 }
 
 #[test]
 fn finds_a_successor_with_its_own_bound() {
-    finds(Bug::OwnBound, "S", 20_000);
+    finds(Bug::OwnBound, "S1: ", 2_000);
 }
 
 #[test]
 fn finds_a_takeover_that_compares_nothing() {
-    finds(Bug::TakeUncompared, "S", 20_000);
+    finds(Bug::TakeUncompared, "S1: ", 2_000);
 }
 
 #[test]
 fn finds_a_phantom() {
-    finds(Bug::Phantom, "without a place in the queue", 20_000);
+    finds(Bug::Phantom, "without a place in the queue", 2_000);
 }

@@ -67,7 +67,7 @@ pub(crate) struct Schedule {
 }
 
 /// ρ is 1 %: each may be off by half of it.
-const DRIFT: u64 = 4_975;
+const DRIFT: i64 = 4_975;
 
 impl Schedule {
     pub(crate) fn new(seed: u64) -> Self {
@@ -81,7 +81,8 @@ impl Schedule {
         let one = chance.pick(&profiles);
         let nodes: Vec<_> = (0..count).map(|_| if mixed { chance.pick(&profiles) } else { one }).collect();
         let clocks = nodes.iter().map(|_| {
-            let rate = chance.edge(2 * DRIFT) as i64 - DRIFT as i64;
+            let between = chance.below(2 * DRIFT as u64) as i64 - DRIFT;
+            let rate = chance.pick(&[-DRIFT, DRIFT, between]);
             (rate, chance.below(1_000_000 * SECOND))
         });
         let clocks = clocks.collect();

@@ -62,21 +62,23 @@ pub fn to_json(c: &Config) -> Value {
 }
 
 fn group(g: &Group) -> Value {
-    let mut wire = match &g.payload {
+    let payload = match &g.payload {
         Payload::File(f) => file(f),
         Payload::Exec { argv } => json!({ "exec": argv }),
         Payload::Unit { name } => json!({ "unit": name }),
     };
-    let common = json!({
-        "name": g.name,
+    let rest = json!({
         "stopTimeout": show_duration(g.timing.stop()),
         "onStart": g.on_start,
         "onStop": g.on_stop,
         "spread": (!g.spread.is_empty()).then_some(&g.spread),
         "together": (!g.together.is_empty()).then_some(&g.together),
     });
-    if let (Some(wire), Value::Object(common)) = (wire.as_object_mut(), common) {
-        wire.extend(common);
+    let mut wire = json!({ "name": g.name });
+    for part in [payload, rest] {
+        if let (Some(wire), Value::Object(part)) = (wire.as_object_mut(), part) {
+            wire.extend(part);
+        }
     }
     present(wire)
 }

@@ -184,6 +184,8 @@ impl Machine {
                     self.wrote(now, revision, Key::Candidate(lease), Some((value, create)));
                 }
             }
+            // The key is gone, or another: back to the end of the queue.
+            (Ask::Update, Answer::Refused(_)) if !self.in_doubt() => self.enter(now, State::Idle { leftover: false }),
             (Ask::Dequeue, Answer::Done { .. }) => self.enter(now, State::Idle { leftover: false }),
             (Ask::Take { term }, Answer::Done { revision }) => {
                 self.took(now, revision, &term, out);
@@ -192,6 +194,10 @@ impl Machine {
             (Ask::Release { term }, Answer::Done { revision }) => self.left(now, revision, &term),
             _ => {}
         }
+    }
+
+    fn in_doubt(&self) -> bool {
+        matches!(&self.state, State::Queued { acquiring: Some(_), .. })
     }
 
     /// The silent leader's key is gone.
@@ -375,7 +381,7 @@ impl Machine {
     /// The leader key is this process's own, but it does not lead: an acquisition that nobody waited for any more
     /// went through, or a fenced leader forgot its key. Nothing runs, so it is given back.
     fn give_back_foundling(&mut self, now: Instant, out: &mut Vec<Effect>) -> bool {
-        if matches!(&self.state, State::Queued { acquiring: Some(_), .. }) {
+        if self.in_doubt() {
             return false;
         }
         let Some(token) = self.view.as_ref().and_then(|v| v.leader.as_ref()).map(|l| l.create) else { return false };

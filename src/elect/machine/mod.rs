@@ -238,6 +238,10 @@ impl Machine {
                 out.push(Effect::Say("etcd holds other data than before: what it says of leaders may be old".into()));
                 (self.view, self.standing, self.reading) = (None, Standing::Unknown, true);
                 self.quarantine = now + super::timing::with_drift(self.largest_bound);
+                // Its place in the queue was in the other store.
+                if let State::Queued { .. } = self.state {
+                    self.enter(now, State::Idle { leftover: false });
+                }
             }
             Event::Answered(id, answer) => self.answered(now, id, answer, out),
             Event::Lease(lease) => self.lease = lease,
@@ -348,6 +352,11 @@ impl Machine {
 
     fn watch(&mut self, interest: Interest, out: &mut Vec<Effect>) {
         if self.interest != Some(interest) {
+            // Who did not look at the leader cannot tell a group that never had one from one whose keys were deleted.
+            let looked = matches!(self.interest, Some(Interest::Group));
+            if !looked && matches!(self.standing, Standing::Vacant { term_modified: 0, .. }) {
+                self.standing = Standing::Unknown;
+            }
             self.interest = Some(interest);
             self.reading = true;
             out.push(Effect::Watch(interest));
