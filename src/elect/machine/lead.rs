@@ -262,7 +262,7 @@ impl Machine {
                 return false;
             }
             // Others must not take over while the payload still takes its time to end.
-            if now < held.deadline {
+            if now < held.deadline && !self.is_lost(&held) {
                 self.renew(now, &held, out);
             }
             return false;
