@@ -103,6 +103,9 @@ enum ElectCommand {
         /// Keep what a daemon started now will go on with
         #[arg(long)]
         unless_adoptable: bool,
+        /// Keep nothing while this unit is being stopped: no daemon is started then
+        #[arg(long, value_name = "NAME", requires = "unless_adoptable")]
+        unit: Option<String>,
     },
 }
 
@@ -122,7 +125,9 @@ pub fn run(args: &ElectArgs, ui: &Ui) -> Result<ExitCode> {
         Some(ElectCommand::Pause { group, time }) => request::pause(&config, group, time.as_deref(), ui),
         Some(ElectCommand::Resume { group }) => request::resume(&config, group, ui),
         Some(ElectCommand::Break { group, token }) => request::break_lead(&config, group, token, ui),
-        Some(ElectCommand::Fence { unless_adoptable }) => fence::run(&config, *unless_adoptable, ui),
+        Some(ElectCommand::Fence { unless_adoptable, unit }) => {
+            fence::run(&config, *unless_adoptable, unit.as_deref(), ui)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is put under test: hamaster, a deliberately naive elector, and a script around `etcdctl elect`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -82,10 +83,21 @@ impl Elector {
         }
     }
 
-    /// What runs whenever that ended.
-    pub(crate) fn stop_post(self, plan: &Plan) -> Option<Command> {
-        let config = path(&plan.place.join("elect.yaml"));
-        (self == Self::Hamaster).then(|| hamaster(plan, &["elect", "fence", "--unless-adoptable", "-c", &config]))
+    /// What runs whenever that ended: ExecStopPost of the shipped unit. `stopping`: it was told to stop, so it is not
+    /// started again; the unit's command asks systemctl for that.
+    pub(crate) fn stop_post(self, plan: &Plan, stopping: bool) -> Option<Command> {
+        if self != Self::Hamaster {
+            return None;
+        }
+        let (config, bin) = (path(&plan.place.join("elect.yaml")), plan.place.join("bin"));
+        fs::create_dir_all(&bin).unwrap();
+        let systemctl = bin.join("systemctl");
+        fs::write(&systemctl, format!("#!/bin/sh\necho {}\n", if stopping { "4711" } else { "" })).unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        let fence = ["elect", "fence", "--unless-adoptable", "--unit", "hamaster-elect.service", "-c", &config];
+        let mut command = hamaster(plan, &fence);
+        command.env("PATH", format!("{}:{}", path(&bin), std::env::var("PATH").unwrap_or_default()));
+        Some(command)
     }
 
     /// How long it may be silent before it is killed; only hamaster asks for that.

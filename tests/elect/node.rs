@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::elector::{Elector, Profile, hamaster};
 use crate::etcd::Etcd;
-use crate::network::{Host, tool};
+use crate::network::{Host, tool, within};
 use crate::oracle::MANIFEST;
 
 /// What a node is made of.
@@ -117,11 +117,12 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
-    /// `hamaster elect` with arguments, on this host; it must succeed.
+    /// `hamaster elect` with arguments, on this host, until it succeeds: a candidate may not be known yet.
     pub(crate) fn ask(&self, arguments: &[&str]) {
         let config = self.plan.place.join("elect.yaml").display().to_string();
-        let out = hamaster(&self.plan, &[&["elect"], arguments, &["-c", &config]].concat()).output().unwrap();
-        assert!(out.status.success(), "elect {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+        within(Duration::from_secs(30), &format!("elect {arguments:?} succeeds"), || {
+            hamaster(&self.plan, &[&["elect"], arguments, &["-c", &config]].concat()).output().unwrap().status.success()
+        });
     }
 
     /// Changes its configuration, which a running process does not notice.
@@ -226,8 +227,9 @@ impl Supervisor {
             if let Some(status) = child.try_wait().unwrap() {
                 unit.child = None;
                 unit.exits.push(status);
+                let stopping = !unit.wanted;
                 drop(unit);
-                if let Some(mut after) = self.plan.elector.stop_post(&self.plan) {
+                if let Some(mut after) = self.plan.elector.stop_post(&self.plan, stopping) {
                     self.surround(&mut after).status().unwrap();
                 }
                 (restart, looked) = (Instant::now() + RESTART, Instant::now());

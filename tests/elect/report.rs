@@ -34,9 +34,9 @@ impl Blow {
         format!("{}{}", names.join("+"), if self.on_leader { "" } else { " on a standby" })
     }
 
-    /// The leader lost its office, or its manifest for a moment, to a fault that must not cost that.
+    /// The leader lost its office, or its manifest for a moment, to a fault that alone must not cost that.
     fn is_costly(&self, elector: Elector, profile: Profile) -> bool {
-        self.changes > 0 && self.fresh && self.faults.iter().all(|f| f.is_harmless(elector, profile))
+        self.changes > 0 && self.fresh && self.faults.len() == 1 && self.faults[0].is_harmless(elector, profile)
     }
 }
 

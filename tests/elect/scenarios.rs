@@ -195,6 +195,22 @@ fn a_clean_release_hands_over_at_once() {
     clean(&group);
 }
 
+/// `systemctl stop` of a frozen leader: it is killed without having let go, and nobody starts it again.
+#[test]
+fn a_frozen_leader_that_is_stopped_leaves_nothing() {
+    if skipped() {
+        return;
+    }
+    let cluster = cluster();
+    let (group, leader) = led(&cluster, "plain");
+    let node = &group.nodes[leader];
+    node.signal(Signal::STOP);
+    node.stop();
+    within(SOON, "it is killed", || !node.exits().is_empty());
+    within(SOON, "another leads", || group.oracle.holder().is_some_and(|n| n != leader));
+    clean(&group);
+}
+
 #[test]
 fn who_cannot_write_does_not_lead() {
     if skipped() {

@@ -10,18 +10,20 @@ use crate::elect::config::{Config, Group};
 use crate::elect::{actions, status::Status};
 use crate::error::{Error, Problem, Result};
 use crate::host::runtime_dir::RuntimeDir;
-use crate::host::{clock, identity};
+use crate::host::{clock, command, identity};
 use crate::ui::{Format, Ui};
 
 /// With less than this left, a daemon started now would come too late to go on.
 const ADOPTABLE: Duration = Duration::from_secs(2);
 /// On top of f and K: there is nobody who would do it later.
 const MARGIN: Duration = Duration::from_secs(2);
+/// systemctl answers within this time; whoever asks has [`ADOPTABLE`] left.
+const ASKED: Duration = Duration::from_secs(1);
 /// Exit code: it may still run.
 const UNFENCED: u8 = 7;
 
 /// Fences all groups; one that fails does not keep the others from it.
-pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<ExitCode> {
+pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, ui: &Ui) -> Result<ExitCode> {
     let directory = RuntimeDir::open(&config.runtime_dir);
     if let Err(error) = &directory {
         // Rather two that fence than none.
@@ -33,7 +35,7 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<Ex
         let directory = directory.as_ref().ok();
         let status = directory.and_then(|d| d.read(&group.name));
         let left = status.as_ref().map_or(Duration::ZERO, |s| s.left(&boot_id, clock::boottime()));
-        if unless_adoptable && left >= ADOPTABLE {
+        if unless_adoptable && left >= ADOPTABLE && !unit.is_some_and(is_stopping) {
             ui.say(&format!("{}: kept, its lead lasts {} more", group.name, seconds(left)));
             kept.push(&group.name);
             continue;
@@ -71,6 +73,14 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, ui: &Ui) -> Result<Ex
         ui.json("elect-fence", &json!({ "fenced": fenced, "kept": kept }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether systemd stops the unit because it was told to, and so does not start it again. A daemon that is frozen when
+/// that happens is killed without having let go. It counts as stopping when nobody can tell.
+fn is_stopping(unit: &str) -> bool {
+    let asked = command::run("systemctl", &["show", "--property=Job", "--value", "--", unit], ASKED);
+    // Restart= makes its job only after ExecStopPost.
+    !asked.is_ok_and(|out| out.success() && out.stdout.trim().is_empty())
 }
 
 fn fence(config: &Config, group: &Group, directory: Option<&RuntimeDir>, status: Option<Status>) -> Result<()> {
