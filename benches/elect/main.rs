@@ -8,6 +8,7 @@
 //!
 //! The naive elector and the script around `etcdctl elect` that the fault harness ships are measured in the same run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout)] // its result
 #![allow(clippy::disallowed_methods)] // acts on files, processes and time
 
 #[path = "../../tests/elect/certs.rs"]
@@ -38,7 +39,10 @@ use std::time::Duration;
 use elector::{Elector, Profile};
 use group::Cluster;
 
-const PARTS: [(&str, fn(&Cluster)); 6] = [
+/// Measures and says what it found.
+type Part = fn(&Cluster);
+
+const PARTS: [(&str, Part); 6] = [
     ("handoff", takeover::handoff),
     ("crash", takeover::crash),
     ("kill", takeover::kill),

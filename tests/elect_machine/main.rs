@@ -183,9 +183,9 @@ fn a_payload_that_cannot_be_stopped_keeps_the_key() {
     let mut s = leading();
     s.payload_hangs = true;
     s.step(Event::Terminate);
-    s.step(Event::Stopped(Err("read-only".into())));
     s.store.silent = true;
     s.until(s.now + timing().bound() + Duration::from_secs(1));
+    s.step(Event::Stopped(Err("read-only".into())));
     assert_eq!(s.exit(), Some(Exit::Unfenced));
     assert!(s.store.leader().is_some());
 }

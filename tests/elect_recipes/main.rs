@@ -1,7 +1,7 @@
 //! The recipes of `examples/elect`, as they stand: two hosts, one real etcd, the real daemon. Exactly one is active; the
 //! other takes over when it is told to stop, and when it is gone.
 #![allow(clippy::disallowed_methods, reason = "tests are effects")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod etcd;
 mod host;

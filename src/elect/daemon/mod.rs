@@ -351,7 +351,12 @@ impl Daemon {
 
     /// Tells the service manager and those who ask what it does.
     fn announce(&mut self) {
-        let told = self.seats.iter().map(|s| format!("{}: {}", s.name(), s.state())).collect::<Vec<_>>().join(", ");
+        let unfenced = |s: &Seat| if s.is_unfenced() { " (CANNOT be stopped)" } else { "" };
+        let told = self.seats.iter().map(|s| format!("{}: {}{}", s.name(), s.state(), unfenced(s)));
+        let told = told.collect::<Vec<_>>().join(", ");
+        for (op, code, total) in self.store.requests() {
+            self.lock().metrics.store_requests(&op.to_string(), code, total);
+        }
         if told == self.told {
             return;
         }
@@ -363,10 +368,6 @@ impl Daemon {
         self.notify.status(&told);
         let unfenced = self.seats.iter().find(|s| s.is_unfenced()).map(|s| format!("{} cannot be stopped", s.name()));
         self.lock().sound = unfenced.map_or(Ok(()), Err);
-        let requests = self.store.requests();
-        for (op, code, total) in requests {
-            self.lock().metrics.store_requests(&op.to_string(), code, total);
-        }
         self.told = told;
     }
 

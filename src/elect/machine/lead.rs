@@ -184,10 +184,12 @@ impl Machine {
     pub(super) fn stopped(&mut self, now: Instant, result: Result<(), String>, out: &mut Vec<Effect>) {
         if let Err(why) = result {
             // Never let go of what may live: the key stays, nobody succeeds sooner than s + B.
-            if self.unfenced.as_ref() != Some(&why) {
+            if now < self.dead_by() {
+                out.push(Effect::Say(format!("the payload is not dead yet: {why}")));
+            } else {
                 out.push(Effect::Say(format!("CANNOT stop the payload: {why}")));
+                self.unfenced = Some(why);
             }
-            self.unfenced = Some(why);
             return;
         }
         self.unfenced = None;
@@ -215,16 +217,21 @@ impl Machine {
         if !self.terminating || self.unfenced.is_none() {
             return false;
         }
-        let dead = match &self.state {
-            State::Fencing { held, .. } | State::Releasing { held, .. } => self.bounds(held).1,
-            _ => self.since + self.me.timing.removal() + self.me.timing.stop(),
-        };
+        let dead = self.dead_by();
         if now >= dead {
             self.exit(now, Exit::Unfenced, out);
             return true;
         }
         self.at(dead, now);
         false
+    }
+
+    /// When the payload that is being stopped should be dead.
+    fn dead_by(&self) -> Instant {
+        match &self.state {
+            State::Fencing { held, .. } | State::Releasing { held, .. } => self.bounds(held).1,
+            _ => self.since + self.me.timing.removal() + self.me.timing.stop(),
+        }
     }
 
     /// The payload is dead; if the key is still its own and etcd answers again, the same leadership goes on.
@@ -262,7 +269,7 @@ impl Machine {
                 return false;
             }
             // Others must not take over while the payload still takes its time to end.
-            if now < held.deadline {
+            if now < held.deadline && !self.is_lost(&held) {
                 self.renew(now, &held, out);
             }
             return false;
