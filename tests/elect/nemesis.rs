@@ -164,9 +164,13 @@ fn nemesis() {
     let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::new(elector, profile)));
     // With etcd's own default of a second a leader of the short profiles would fence whenever etcd's dies.
     let election = if profile.lease < Duration::from_secs(10) { 500 } else { 1000 };
+    let end = setting::<u64>("MINUTES").map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let work = || {
         let mut cluster = None;
         while let Some((seed, steps)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if end.is_some_and(|end| Instant::now() > end) {
+                return;
+            }
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let cluster = cluster.get_or_insert_with(|| Cluster::new(Duration::from_millis(election)));
                 run(cluster, *seed, steps.clone(), elector, profile)

@@ -7,6 +7,7 @@
 #     tests/elect/run.sh --seed N --runs 1                # replay a run
 #     tests/elect/run.sh --against naive|etcdctl          # what others would have done
 #     tests/elect/run.sh --workers 6                      # clusters side by side
+#     tests/elect/run.sh --minutes 30                     # no new run after that
 #     tests/elect/run.sh --binary FILE                    # a hamaster that is built already
 #
 # Its last line is the result as JSON. It exits 0 when there was never more than one leader and always one again.
@@ -16,7 +17,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 export PATH="$HOME/.cargo/bin:$PATH"
 while (($#)); do
     case $1 in
-    --runs | --profile | --seed | --against | --workers | --binary)
+    --runs | --profile | --seed | --against | --workers | --minutes | --binary)
         name=${1#--}
         export "HAMASTER_ELECT_${name^^}=${2:?$1 wants a value}"
         shift 2
