@@ -144,10 +144,12 @@ impl World {
 
     /// No more faults: what was in the way is gone, what was not running runs.
     pub(crate) fn calm(&mut self) {
-        self.etcd_down = self.now;
+        if self.now < self.etcd_down {
+            self.etcd_down = self.now;
+            self.etcd_is_back();
+        }
         self.store.delete(&[Key::Pause, Key::Transfer]);
         self.changed();
-        self.etcd_is_back();
         for n in 0..self.nodes.len() {
             self.nodes[n].link = Default::default();
             self.resume(n);

@@ -140,6 +140,7 @@ impl World {
             changes.sort_by_key(|c| (c.key, c.modified));
         }
         for change in changes {
+            if self.trace {}
             self.step(n, Event::Changed(change));
         }
     }
@@ -164,6 +165,9 @@ impl World {
         let held = self.nodes[n].process.as_ref().and_then(|p| p.lease);
         if held.is_some_and(|lease| self.store.keep_alive(lease, until)) {
             return self.after(LEASE, Happening::Expire);
+        }
+        if let Some(earlier) = self.nodes[n].process.as_mut().and_then(|p| p.earlier.take()) {
+            self.revoke(earlier);
         }
         if held.is_some() {
             self.step(n, Event::Lease(None));

@@ -91,6 +91,8 @@ pub(crate) struct Process {
     pub(crate) watch: Option<Watch>,
     pub(crate) watches: u64,
     pub(crate) lease: Option<LeaseId>,
+    /// The lease of an earlier life, to be revoked: its key would stand in the way.
+    pub(crate) earlier: Option<LeaseId>,
     /// Since when it is stopped, and what waits for it.
     pub(crate) paused: Option<u64>,
     pub(crate) waiting: Vec<Happening>,
@@ -155,6 +157,7 @@ impl Node {
             watch: None,
             watches: 0,
             lease: None,
+            earlier: self.file.as_ref().and_then(|f| LeaseId::parse(f.lease.as_deref()?)),
             paused: None,
             waiting: vec![],
             ticks: 0,
