@@ -46,7 +46,8 @@ impl World {
         } else {
             self.latency(n)
         };
-        self.after(delay, Happening::Arrive { n, life, id, txn });
+        let cluster = self.cluster;
+        self.after(delay, Happening::Arrive { n, life, cluster, id, txn });
     }
 
     pub(crate) fn arrive(&mut self, n: usize, life: u64, id: RequestId, txn: &Txn) {

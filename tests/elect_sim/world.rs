@@ -299,7 +299,8 @@ impl World {
                     self.step(n, Event::Tick);
                 }
             }
-            Arrive { n, life, id, txn } => self.arrive(n, life, id, &txn),
+            Arrive { n, life, cluster, id, txn } if cluster == self.cluster => self.arrive(n, life, id, &txn),
+            Arrive { .. } => {}
             Respond { n, id, answer, .. } => self.respond(n, id, answer),
             GiveUp { n, id, .. } => self.respond(n, id, Answer::Unknown),
             Tell { n, event, .. } => self.step(n, event),
