@@ -124,7 +124,7 @@ impl Machine {
     }
 
     /// Stops the payload against its will: it must be gone by s + L and dead by s + B.
-    fn fence(&mut self, now: Instant, trigger: &'static str, lost: bool, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn fence(&mut self, now: Instant, trigger: &'static str, lost: bool, out: &mut Vec<Effect>) -> bool {
         let State::Leading { held, .. } = &self.state else { return false };
         let held = held.clone();
         let (gone, dead) = self.bounds(&held);

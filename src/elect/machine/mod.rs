@@ -238,10 +238,7 @@ impl Machine {
                 out.push(Effect::Say("etcd holds other data than before: what it says of leaders may be old".into()));
                 (self.view, self.standing, self.reading) = (None, Standing::Unknown, true);
                 self.quarantine = now + super::timing::with_drift(self.largest_bound);
-                // Its place in the queue was in the other store.
-                if let State::Queued { .. } = self.state {
-                    self.enter(now, State::Idle { leftover: false });
-                }
+                self.uproot(now, out);
             }
             Event::Answered(id, answer) => self.answered(now, id, answer, out),
             Event::Lease(lease) => self.lease = lease,
@@ -267,6 +264,24 @@ impl Machine {
             Event::Bias(bias) => self.lean(bias),
             Event::Resign => self.resigning = matches!(self.state, State::Leading { .. }),
             Event::Terminate => self.terminating = true,
+        }
+    }
+
+    /// The store is another one: neither a place in the queue nor a token means anything there. Revisions begin anew,
+    /// and the key of another leader may have been created by the very revision that is this one's token.
+    fn uproot(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        self.pending = None;
+        match &mut self.state {
+            State::Leading { .. } => _ = self.fence(now, "replaced", true, out),
+            State::Fencing { lost, .. } => *lost = true,
+            State::Releasing { held, stopped: false, .. } => {
+                let held = held.clone();
+                self.enter(now, State::Fencing { held, lost: true });
+            }
+            State::Queued { .. } | State::Fenced { .. } | State::Releasing { .. } => {
+                self.enter(now, State::Idle { leftover: false });
+            }
+            State::New(_) | State::Cleaning | State::Idle { .. } | State::Ended => {}
         }
     }
 
