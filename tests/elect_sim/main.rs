@@ -46,7 +46,6 @@ fn play(seeds: impl Iterator<Item = u64>, time: Duration) {
             panic!("seed {seed}: {violation}\nhint: HAMASTER_SIM_SEED={seed} plays it again");
         }
         runs += 1;
-        if one.duplicates > 0 {}
         sum.events += one.events;
         sum.leaderships += one.leaderships;
         sum.fences += one.fences;

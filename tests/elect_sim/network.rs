@@ -141,7 +141,6 @@ impl World {
             changes.sort_by_key(|c| (c.key, c.modified));
         }
         for change in changes {
-            if self.trace {}
             self.step(n, Event::Changed(change));
         }
     }
