@@ -30,9 +30,11 @@ pub(crate) enum Happening {
         life: u64,
         number: u64,
     },
+    /// At the etcd it was sent to; another cluster has other connections.
     Arrive {
         n: usize,
         life: u64,
+        cluster: u64,
         id: RequestId,
         txn: Txn,
     },
