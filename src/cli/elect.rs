@@ -20,6 +20,9 @@ use crate::ui::Ui;
 /// Read where neither a file nor podmaster's flags are given.
 const DEFAULT: &str = "/etc/hamaster/elect.yaml";
 
+/// What the daemon last ran with, in the default runtime directory.
+const ACCEPTED: &str = "/run/hamaster/elect/accepted.yaml";
+
 const EXIT_CODES: &str = "Exit codes: 0 done, released; 1 failed; 2 usage; 3 refused: unsafe or wrong configuration, \
     another process has this group or identity, not possible now; 4 etcd cannot be reached; 5 etcd refuses this host's \
     certificate or role; 6 leadership was lost (--once); 7 the payload could not be stopped; 8 this host does not lead \
@@ -114,7 +117,14 @@ enum ElectCommand {
 /// # Errors
 /// With exit codes of its own: see `hamaster elect --help`.
 pub fn run(args: &ElectArgs, ui: &Ui) -> Result<ExitCode> {
-    let config = args.resolve()?;
+    let config = match (&args.command, args.resolve()) {
+        // A file that was edited since must not keep what it led alive: it is fenced by what the daemon ran with.
+        (Some(ElectCommand::Fence { .. }), Err(error)) => {
+            let accepted = read(Some(Path::new(ACCEPTED)));
+            accepted.inspect(|_| ui.error(&error)).map_err(|_| error)?
+        }
+        (_, config) => config?,
+    };
     match &args.command {
         None => args.daemon(config, ui),
         Some(ElectCommand::Status { group }) => report::status(&config, group.as_deref(), ui),

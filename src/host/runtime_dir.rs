@@ -99,6 +99,24 @@ impl RuntimeDir {
         fs::rename(&temp, self.status_file(&status.group))
     }
 
+    /// Keeps the configuration a daemon runs with: whoever fences after it died needs one that reads, and the
+    /// operator's may have been edited since.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn accept(&self, yaml: &str) -> io::Result<()> {
+        let temp = self.path.join(".accepted.yaml");
+        let mut file = File::create(&temp)?;
+        fchmod(&file, Mode::from_raw_mode(0o600))?;
+        file.write_all(yaml.as_bytes())?;
+        fs::rename(&temp, self.accepted())
+    }
+
+    /// Where [`RuntimeDir::accept`] writes.
+    pub fn accepted(&self) -> PathBuf {
+        self.path.join("accepted.yaml")
+    }
+
     /// What the process before this one, or another one on this host, wrote last of `group`. `None`: nothing that
     /// reads.
     pub fn read(&self, group: &str) -> Option<Status> {

@@ -260,7 +260,7 @@ fn two_processes_of_one_identity_the_later_ends() {
     let mut s = Script::new("a");
     s.store.put_candidate(7, &candidate("a"));
     s.boot();
-    s.until(at(25_000));
+    s.until(at(40_000));
     assert_eq!(s.exit(), Some(Exit::Duplicate));
 
     let mut s = Script::new("a");
@@ -278,4 +278,95 @@ fn leading() -> Script {
     s.boot();
     assert_eq!(s.status().state, "leading");
     s
+}
+
+#[test]
+fn review_own_key_deleted_is_noticed() {
+    let mut s = waiting();
+    let own = s.store.own();
+    s.store.delete(Key::Candidate(own));
+    s.deliver();
+    s.until(s.now + Duration::from_secs(3));
+    println!("state {} position {:?} queue {}", s.status().state, s.status().position, s.status().candidates);
+    s.store.release();
+    s.deliver();
+    s.until(s.now + Duration::from_secs(120));
+    println!("state {} position {:?} queue {}", s.status().state, s.status().position, s.status().candidates);
+    assert_eq!(s.status().state, "leading");
+}
+
+#[test]
+fn review_in_doubt_told_by_watch() {
+    let mut s = waiting();
+    let own = s.store.own();
+    s.store.swallow = 1;
+    s.store.release();
+    s.deliver();
+    let first = s.now;
+    // The watch tells of the own acquisition before the attempt is repeated.
+    let view = s.store.view();
+    let l = view.leader.clone().unwrap();
+    let t = view.term.clone().unwrap();
+    let ch =
+        |key, bytes, create, modified| Event::Changed(hamaster::elect::view::Change { key, bytes, create, modified });
+    s.now = first + ms(10);
+    s.step(ch(Key::Leader, Some(serde_json::to_vec(&l.value.unwrap()).unwrap()), l.create, l.modified));
+    s.step(ch(Key::Term, Some(serde_json::to_vec(&t.value.unwrap()).unwrap()), t.create, t.modified));
+    s.step(ch(Key::Candidate(own), None, 0, l.modified));
+    s.until(first + Duration::from_secs(2));
+    println!("after 2 s: state {} leader {:?}", s.status().state, s.status().leader);
+    s.until(first + Duration::from_secs(60));
+    println!("after 60 s: state {} leader {:?}", s.status().state, s.status().leader);
+    assert_eq!(s.status().state, "leading");
+}
+
+#[test]
+fn review_junk_head_blocks() {
+    let mut s = waiting();
+    let mut c = candidate("ghost");
+    c.priority = 9;
+    s.store.put_candidate(77, &c);
+    s.deliver();
+    s.store.release();
+    s.deliver();
+    s.until(s.now + Duration::from_secs(3600));
+    println!("junk head: after an hour state {}", s.status().state);
+    assert_eq!(s.status().state, "leading");
+}
+
+#[test]
+fn review_unfenced_release_gives_up() {
+    let mut s = leading();
+    s.payload_hangs = true;
+    s.until(at(20_000));
+    s.step(Event::Terminate);
+    let dead = s
+        .effects
+        .iter()
+        .rev()
+        .find_map(|e| match e {
+            Effect::Stop { dead, .. } => Some(*dead),
+            _ => None,
+        })
+        .unwrap();
+    s.until(dead);
+    // The last rung, told once.
+    s.step(Event::Stopped(Err("immortal".into())));
+    s.until(dead + Duration::from_secs(600));
+    println!("state {} unfenced {} exit {:?}", s.status().state, s.status().unfenced, s.exit());
+    assert_eq!(s.exit(), Some(Exit::Unfenced));
+}
+
+#[test]
+fn review_set_back_store_without_replaced() {
+    let mut s = waiting();
+    s.store.silent = true;
+    let low = hamaster::elect::view::View::new(20, &[]);
+    let mut watches = 0;
+    for _ in 0..100 {
+        let e = s.machine.step(s.now, Event::Seen(low.clone()));
+        watches += e.iter().filter(|e| matches!(e, Effect::Watch(_))).count();
+    }
+    println!("100 reads, {watches} new watches");
+    assert!(watches < 10);
 }

@@ -74,7 +74,10 @@ impl Line {
     }
 
     pub(super) fn quit(&self) {
-        self.state().order = Some(Order::Quit);
+        let mut state = self.state();
+        state.until = Instant::BOOT;
+        state.order = Some(Order::Quit);
+        drop(state);
         self.bell.ring();
     }
 

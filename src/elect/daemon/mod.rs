@@ -98,6 +98,10 @@ struct Daemon {
     offset: i128,
     reread: Box<dyn Fn() -> Result<Config>>,
     reloading: bool,
+    /// SIGTERM came.
+    terminating: bool,
+    /// Starts anew once everything is let go.
+    restarting: bool,
     refused: bool,
 }
 
@@ -139,6 +143,9 @@ impl Daemon {
             }
             seats.push(seat);
         }
+        if let Err(e) = directory.accept(&super::config::to_yaml(&config)) {
+            journal.say("", &format!("cannot write {}: {e}", directory.accepted().display()));
+        }
         let health = &config.health;
         let counted = Health::new(health.fall, health.rise, health.healthy_for);
         let said = match health.checks.is_empty() {
@@ -166,6 +173,8 @@ impl Daemon {
             offset: wall_offset(),
             reread,
             reloading: false,
+            terminating: false,
+            restarting: false,
             refused: false,
             config,
         })
@@ -196,13 +205,24 @@ impl Daemon {
             let due = self.due();
             self.alarm.set(Some(due));
             let woken = self.woken().await;
-            self.look_at_clocks(due, matches!(woken, Woken::Tick));
+            self.look_at_clocks(due);
             match woken {
                 Woken::Message(message) => self.take(message),
-                Woken::Asked(Asked::Terminate) => self.all(&Event::Terminate),
+                Woken::Asked(Asked::Terminate) => {
+                    (self.terminating, self.restarting) = (true, false);
+                    self.all(&Event::Terminate);
+                }
                 Woken::Asked(Asked::Resign) => self.all(&Event::Resign),
                 Woken::Asked(Asked::Reload) => match (self.reread)() {
-                    Ok(_) => self.reloading = true,
+                    Ok(_) if self.terminating => {}
+                    // What is led stays as it is, for the one who starts anew to go on with.
+                    Ok(new) if self.is_same_payload(&new) => self.reloading = true,
+                    // Nobody would look after it any more under the new file: it is let go first.
+                    Ok(_) => {
+                        self.journal.say("", "groups, times or directories changed: lets go before it starts anew");
+                        self.restarting = true;
+                        self.all(&Event::Terminate);
+                    }
                     Err(e) => self.journal.say("", &format!("goes on with the configuration it has: {e}")),
                 },
                 Woken::Tick => {}
@@ -372,12 +392,12 @@ impl Daemon {
     }
 
     /// A late tick, a stepped clock, another boot: what is known may be older than it seems.
-    fn look_at_clocks(&mut self, due: Instant, ticked: bool) {
+    fn look_at_clocks(&mut self, due: Instant) {
         let late = boottime().since(due);
         let offset = wall_offset();
         let stepped = (offset - self.offset).unsigned_abs() > STEP.as_nanos();
         self.offset = offset;
-        let what = if ticked && late > LATE {
+        let what = if late > LATE {
             format!("was not run for {:.1} s", late.as_secs_f64())
         } else if stepped {
             "the wall clock was stepped".to_owned()
@@ -411,7 +431,7 @@ impl Daemon {
             return Some(Ended::Reload);
         }
         let given_up = self.config.store_timeout.is_some_and(|t| !self.reached && boottime() >= self.began + t);
-        let idle = self.seats.iter().all(|s| !s.machine.is_reaching());
+        let idle = self.seats.iter().all(|s| s.machine.is_at_rest());
         if given_up && idle {
             return Some(if self.refused { Ended::StoreRefuses } else { Ended::StoreUnreachable });
         }
@@ -421,8 +441,18 @@ impl Daemon {
             self.all(&Event::Terminate);
         }
         let exits: Vec<Exit> = self.seats.iter().map(|s| s.exit).collect::<Option<_>>()?;
+        if self.restarting && !exits.contains(&Exit::Unfenced) {
+            return Some(Ended::Reload);
+        }
         let child = self.seats.iter().find_map(|s| s.child);
         exits.into_iter().max_by_key(|exit| ended::severity(*exit)).map(|exit| Ended::of(exit, child))
+    }
+
+    /// Whether a daemon started with `new` goes on with all that this one may lead.
+    fn is_same_payload(&self, new: &Config) -> bool {
+        let old = &self.config;
+        (&new.groups, &new.runtime_dir, &new.id, &new.endpoints)
+            == (&old.groups, &old.runtime_dir, &old.id, &old.endpoints)
     }
 
     async fn close(&mut self, ended: Ended) {

@@ -67,7 +67,7 @@ impl Machine {
         let Some(view) = &self.view else { return false };
         let own = view.candidates.get(&lease);
         // Deleted by hand, or with a lease we do not know lost yet: without the key there is no place in the queue.
-        if own.is_none_or(|c| c.create != create) && view.revision >= create {
+        if own.is_none_or(|c| c.create != create) {
             if !in_doubt {
                 self.enter(now, State::Idle { leftover: false });
                 return true;
@@ -366,7 +366,7 @@ impl Machine {
                 largest_bound: self.largest_bound,
             },
             _ => Term {
-                number: number + 1,
+                number: number.saturating_add(1),
                 holder: self.me.who.id.clone(),
                 nonce: self.me.who.nonce.clone(),
                 state,
@@ -390,6 +390,11 @@ impl Machine {
         };
         if !own {
             return false;
+        }
+        if now < self.quarantine {
+            // Restored from a backup: whoever led since then may still run.
+            self.at(self.quarantine, now);
+            return true;
         }
         let term = self.released(number, &Why::new("unused"));
         self.send(now, Ask::Release { term: term.clone() }, txn::release(token, &term, false), out);

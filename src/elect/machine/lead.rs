@@ -149,7 +149,7 @@ impl Machine {
         let to = why.heir.as_deref().map_or_else(String::new, |heir| format!(", heir {heir}"));
         out.push(Effect::Say(format!("lets go: {}{to}, token {}", why.cause, held.token)));
         out.push(Effect::Stop { gone, dead });
-        self.enter(now, State::Releasing { held, why, stopped: false });
+        self.enter(now, State::Releasing { held, why, stopped: false, dead });
     }
 
     /// s + L and s + B, by the deadline: an adopted leadership has that of its earlier life.
@@ -201,11 +201,7 @@ impl Machine {
                 let (held, lost) = (held.clone(), *lost);
                 out.push(Effect::Say(format!("fenced: the payload of token {} is dead", held.token)));
                 self.strike(now, false);
-                if lost {
-                    self.enter(now, State::Idle { leftover: false })
-                } else {
-                    self.enter(now, State::Fenced { held })
-                }
+                if lost { self.lost(now, out) } else { self.enter(now, State::Fenced { held }) }
             }
             State::Releasing { stopped, .. } => *stopped = true,
             _ => {}
@@ -229,7 +225,9 @@ impl Machine {
     /// When the payload that is being stopped should be dead.
     fn dead_by(&self) -> Instant {
         match &self.state {
-            State::Fencing { held, .. } | State::Releasing { held, .. } => self.bounds(held).1,
+            State::Fencing { held, .. } => self.bounds(held).1,
+            // As it was ordered: renewals go on meanwhile and move the bounds of the leadership.
+            State::Releasing { dead, .. } => *dead,
             _ => self.since + self.me.timing.removal() + self.me.timing.stop(),
         }
     }
@@ -239,11 +237,12 @@ impl Machine {
         let State::Fenced { held } = &self.state else { return false };
         let held = held.clone();
         if self.is_lost(&held) {
-            self.enter(now, State::Idle { leftover: false });
+            self.lost(now, out);
             return true;
         }
         if self.terminating {
-            self.enter(now, State::Releasing { held, why: Why::new("terminated"), stopped: true });
+            let (_, dead) = self.bounds(&held);
+            self.enter(now, State::Releasing { held, why: Why::new("terminated"), stopped: true, dead });
             return true;
         }
         let until = held.deadline.before(self.me.timing.removal());
@@ -261,9 +260,8 @@ impl Machine {
 
     /// Gives the key back, once the payload is dead.
     pub(super) fn releasing(&mut self, now: Instant, out: &mut Vec<Effect>) -> bool {
-        let State::Releasing { held, why, stopped } = &self.state else { return false };
-        let (held, why, stopped) = (held.clone(), why.clone(), *stopped);
-        let (_, dead) = self.bounds(&held);
+        let State::Releasing { held, why, stopped, dead } = &self.state else { return false };
+        let (held, why, stopped, dead) = (held.clone(), why.clone(), *stopped, *dead);
         if !stopped {
             if self.give_up(now, out) {
                 return false;
@@ -364,8 +362,17 @@ impl Machine {
         match &mut self.state {
             State::Leading { .. } => _ = self.fence(now, "lost", true, out),
             State::Fencing { lost, .. } => *lost = true,
-            State::Fenced { .. } => self.enter(now, State::Idle { leftover: false }),
+            State::Fenced { .. } => self.lost(now, out),
             _ => {}
+        }
+    }
+
+    /// The payload is dead and the key is not its own any more.
+    fn lost(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if self.me.once && !self.terminating {
+            self.exit(now, Exit::Lost, out);
+        } else {
+            self.enter(now, State::Idle { leftover: false });
         }
     }
 

@@ -46,8 +46,9 @@ use state::{Ask, Held, Pending, Phase, Standing, State, Why};
 
 /// How long others hold back for the heir whom a releasing leader named.
 pub const HOLD_BACK: Duration = Duration::from_secs(2);
-/// A key in the queue whose owner is dead is gone after this long: the lease's 15 s and a grace.
-pub const QUEUE_KEY_LIFE: Duration = Duration::from_secs(20);
+/// A key in the queue whose owner is dead is gone after this long: the lease's 15 s, once more if etcd elects a leader
+/// meanwhile, which gives every lease its full time again, and a grace.
+pub const QUEUE_KEY_LIFE: Duration = Duration::from_secs(35);
 /// The first back-off after a failed leadership; it doubles up to [`LONGEST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 /// The longest back-off.
@@ -190,6 +191,11 @@ impl Machine {
         matches!(&self.state, State::Leading { .. } | State::Queued { acquiring: Some(_), .. })
     }
 
+    /// Nothing of its own runs, and nothing is asked for.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(&self.state, State::Idle { .. } | State::Queued { acquiring: None, .. } | State::Ended)
+    }
+
     /// As last told by [`Event::Bias`].
     pub fn bias(&self) -> i8 {
         self.bias
@@ -311,11 +317,18 @@ impl Machine {
         }
     }
 
-    fn see(&mut self, now: Instant, view: View) {
+    fn see(&mut self, now: Instant, mut view: View) {
         // A read overtaken by an own write says less than what is known.
         if self.view.as_ref().is_some_and(|known| known.leader_at > view.revision) {
             self.interest = None;
             return;
+        }
+        // One from before the own place in the queue does not know of it.
+        if let State::Queued { lease, create, .. } = &self.state
+            && view.revision < *create
+            && let Some(own) = self.view.as_mut().and_then(|known| known.candidates.remove(lease))
+        {
+            view.candidates.insert(*lease, own);
         }
         self.view = Some(view);
         self.observe(now);

@@ -23,7 +23,7 @@ pub(super) enum State {
     /// The payload is dead, the key may still be its own.
     Fenced { held: Held },
     /// The payload is being stopped, or is, and the key is given back.
-    Releasing { held: Held, why: Why, stopped: bool },
+    Releasing { held: Held, why: Why, stopped: bool, dead: Instant },
     /// [`Effect::Exit`] was said.
     Ended,
 }

@@ -11,7 +11,7 @@ mod session;
 mod watch;
 mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +67,8 @@ struct Inner {
     cluster: Mutex<Cluster>,
     /// Counts replacements of the cluster; who watches it re-reads.
     epoch: tokio::sync::watch::Sender<u64>,
+    /// The epoch each watched prefix was last told of: a watch that takes over from one must not lose it.
+    told: Mutex<BTreeMap<String, u64>>,
     health: Health,
 }
 
@@ -97,6 +99,7 @@ impl Store {
             preferred: AtomicUsize::new(0),
             cluster: Mutex::default(),
             epoch: tokio::sync::watch::Sender::new(0),
+            told: Mutex::default(),
             health: Health::default(),
         })))
     }
@@ -385,6 +388,12 @@ impl Store {
         drop(cluster);
         self.0.epoch.send_modify(|epoch| *epoch += 1);
         Err(why)
+    }
+
+    /// Whether those who watch `prefix` were last told of another epoch than this; they are told now.
+    fn is_news(&self, prefix: &str, epoch: u64) -> bool {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(prefix.to_owned(), epoch).is_some_and(|last| last != epoch)
     }
 
     /// A watch told of this revision.

@@ -70,7 +70,6 @@ enum Next {
 impl Watch {
     async fn run(self) {
         let mut epoch = self.store.0.epoch.subscribe();
-        let mut known = *epoch.borrow_and_update();
         let mut failures = 0;
         let mut seen = None;
         loop {
@@ -79,7 +78,7 @@ impl Watch {
                 None => self.read(self.store.preferred()).await,
             };
             let current = *epoch.borrow_and_update();
-            if std::mem::replace(&mut known, current) != current && self.tell.send(StoreEvent::Replaced).is_err() {
+            if self.store.is_news(&self.prefix, current) && self.tell.send(StoreEvent::Replaced).is_err() {
                 return;
             }
             if self.tell.send(StoreEvent::Seen(view.clone())).is_err() {
