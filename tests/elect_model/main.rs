@@ -34,7 +34,7 @@ const POD: Times = Times { fence: 2, lease: 3, bound: 4 };
 const FILE: Times = Times { fence: 1, lease: 2, bound: 2 };
 
 fn election() -> Election {
-    Election { bug: Bug::None, times: [POD; NODES], faults: 2, operator: false, recovery: false }
+    Election { bug: Bug::None, times: [POD; NODES], faults: 2, operator: false, slow_leader: false, recovery: false }
 }
 
 fn number(name: &str) -> Option<u8> {
@@ -79,8 +79,13 @@ fn safe_with_different_times() {
 }
 
 #[test]
+fn safe_with_a_fault() {
+    check("a fault", Election { faults: 1, slow_leader: true, ..election() }, 16);
+}
+
+#[test]
 fn safe_from_an_operator() {
-    check("operator", Election { operator: true, ..election() }, 10);
+    check("operator", Election { operator: true, ..election() }, 9);
 }
 
 #[test]
@@ -90,18 +95,18 @@ fn one_leads_again() {
 
 #[test]
 fn finds_a_deadline_from_receipt() {
-    finds(Bug::FenceFromReceipt, "S1: one manifest", Election { faults: 0, ..election() });
+    finds(Bug::FenceFromReceipt, "S1: one manifest", Election { faults: 0, slow_leader: true, ..election() });
 }
 
 #[test]
 fn finds_a_successor_with_its_own_bound() {
     let times = [POD, FILE, FILE];
-    finds(Bug::OwnBound, "S1: one manifest", Election { times, faults: 0, ..election() });
+    finds(Bug::OwnBound, "S1: one manifest", Election { times, faults: 0, slow_leader: true, ..election() });
 }
 
 #[test]
 fn finds_a_takeover_that_compares_nothing() {
-    finds(Bug::TakeUncompared, "S1: one manifest", Election { faults: 0, ..election() });
+    finds(Bug::TakeUncompared, "S1: one manifest", Election { faults: 0, slow_leader: true, ..election() });
 }
 
 /// It breaks no S1: the leader key alone excludes. But a node that was gone for long would lead out of turn.

@@ -31,6 +31,8 @@ pub(crate) struct Election {
     pub(crate) faults: u8,
     /// The operator may delete or overwrite keys: each time is a fault.
     pub(crate) operator: bool,
+    /// Begin only with a leader whose clock is slow and with successors whose clocks are not.
+    pub(crate) slow_leader: bool,
     /// Whether recovery is tried out from every state.
     pub(crate) recovery: bool,
 }
@@ -252,6 +254,9 @@ impl Model for Election {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
+        if self.slow_leader {
+            return vec![State::start([true, false, false], Some(&self.times[0])).normal(&self.times)];
+        }
         let drifts = [[false; 3], [true, false, false], [false, true, true], [true; 3]];
         let starts = [None, Some(&self.times[0])];
         starts.iter().flat_map(|l| drifts.map(|slow| State::start(slow, *l).normal(&self.times))).collect()
