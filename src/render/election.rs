@@ -55,6 +55,8 @@ struct ElectUnit {
     watchdog: String,
     /// Time to release.
     stop: String,
+    /// Its own name, for whoever asks systemd; nothing in a lab, which has none.
+    unit: Option<&'static str>,
 }
 
 /// hamaster-fence.service
@@ -123,7 +125,8 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     };
     out.add(phase, layout.unit("hamaster-fence.service"), 0o644, "systemd/hamaster-fence.service.hbs", &fence)?;
     let watchdog = format!("{}ms", watchdog(i.spec.election.lease_duration).as_millis());
-    let elect = ElectUnit { hamaster, config, writable, watchdog, stop };
+    let unit = (!i.lab()).then_some("hamaster-elect.service");
+    let elect = ElectUnit { hamaster, config, writable, watchdog, stop, unit };
     out.add(phase, layout.unit("hamaster-elect.service"), 0o644, "systemd/hamaster-elect.service.hbs", &elect)
 }
 
