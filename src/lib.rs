@@ -16,7 +16,7 @@
 //!
 //! ```text
 //! 5  cli · ui                       words, colours, exit codes
-//! 4  apply · lab · elect::daemon · elect::operator    drivers
+//! 4  apply · lab · elect::daemon · elect::operator · elect::predecessor    drivers
 //! 3  host · etcd::client · elect::store · elect::actions    hands and eyes: the only floor that touches files, processes, network, clock
 //! 2  plan · preflight · elect       decisions: pure functions over data, time injected
 //! 1  spec · state · pki · render · etcd   vocabulary and pure makers

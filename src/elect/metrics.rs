@@ -273,6 +273,7 @@ impl Metrics {
             (&self.candidates, i64::try_from(status.candidates).unwrap_or(i64::MAX)),
             (&self.eligible, status.eligible.into()),
             (&self.unfenced, status.unfenced.into()),
+            (&self.flapping, status.held_back_until_ns.is_some_and(|at| Instant::from_nanos(at) > now).into()),
         ];
         for (gauge, value) in gauges {
             gauge.get_or_create(&group).set(value);
@@ -314,11 +315,6 @@ impl Metrics {
         self.standby_ready.get_or_create(&Group { group: group.to_owned() }).set(ready.into());
     }
 
-    /// Whether leadership changes so often that this node holds back.
-    pub fn flapping(&self, group: &str, flapping: bool) {
-        self.flapping.get_or_create(&Group { group: group.to_owned() }).set(flapping.into());
-    }
-
     /// `total` requests of this kind ended so, since the start.
     pub fn store_requests(&self, op: &str, code: &str, total: u64) {
         let labels = Request { op: op.to_owned(), code: code.to_owned() };
@@ -331,7 +327,7 @@ impl Metrics {
         self.lease_safe.set(safe.into());
     }
 
-    /// The client certificate expires in `left` seconds; negative: it has.
+    /// The client certificate expires in `left` seconds; negative: it has; infinite: there is none.
     pub fn cert_expiry(&self, left: f64) {
         self.cert_expiry.set(left);
     }

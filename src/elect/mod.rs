@@ -15,6 +15,7 @@ pub mod instant;
 pub mod machine;
 pub mod metrics;
 pub mod operator;
+pub mod predecessor;
 pub mod record;
 pub mod status;
 pub mod store;

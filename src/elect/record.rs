@@ -145,14 +145,18 @@ pub struct Pause {
     pub by: String,
 }
 
+/// The longest B there can be: [`Timing`](super::timing::Timing) refuses an L or a K of more than a day. What a key
+/// claims beyond it is a slip of someone's hand, and must not stop a group for ever.
+const LONGEST: Duration = Duration::from_secs(2 * 86_400);
+
 mod millis {
-    use super::{Deserialize, Deserializer, Duration, Serializer};
+    use super::{Deserialize, Deserializer, Duration, LONGEST, Serializer};
 
     pub(super) fn serialize<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_u64(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_millis)
+        u64::deserialize(d).map(|ms| Duration::from_millis(ms).min(LONGEST))
     }
 }

@@ -57,6 +57,9 @@ pub struct Status {
     /// Why it could not, or what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It does not join the queue before, after leaderships that failed, in nanoseconds of the boot-time clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_until_ns: Option<u64>,
     /// The operator paused the group.
     pub paused: bool,
     /// Its payload could not be stopped.
@@ -101,6 +104,11 @@ impl Status {
         let deadline = Instant::from_nanos(self.deadline_ns?);
         (self.schema == Self::SCHEMA && self.is_leader && self.boot_id == boot_id && now < deadline).then_some(())?;
         Some(Stored { token: self.token?.revision, term: self.term?, nonce: self.nonce.clone(), deadline })
+    }
+
+    /// s + F of an earlier life on this boot that was not seen to end well: others wait for its payload's end.
+    pub fn unfinished(&self, boot_id: &str) -> Option<Instant> {
+        self.deadline_ns.filter(|_| self.boot_id == boot_id).map(Instant::from_nanos)
     }
 
     /// How long it may still lead at `now`; zero if it does not, or the status is from another boot.

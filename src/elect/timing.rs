@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use super::instant::Instant;
 use crate::spec::mistake::Mistake;
 use crate::spec::units::show_duration;
 
@@ -137,6 +138,17 @@ impl Timing {
     /// B = L + K: the payload is dead.
     pub fn bound(&self) -> Duration {
         self.lease() + self.stop
+    }
+
+    /// When the file must be gone and when what ran is to be dead, for a stop that begins `now`: f and K from now. What
+    /// an earlier life led until `deadline` is already being waited for by others, so its s + L and s + B hold, as far
+    /// as they can still be kept: what is overdue is killed at once, and has half of K before anything worse.
+    pub fn stop_by(&self, deadline: Option<Instant>, now: Instant) -> (Instant, Instant) {
+        let gone = now + self.removal;
+        let dead = gone + self.stop;
+        let Some(deadline) = deadline else { return (gone, dead) };
+        let promised = deadline + self.watchdog + self.removal;
+        (promised.min(gone), (promised + self.stop).clamp(gone + self.stop / 2, dead))
     }
 
     /// An etcd outage shorter than this goes unnoticed: F − h − o.

@@ -112,6 +112,11 @@ impl RuntimeDir {
         fs::rename(&temp, self.accepted())
     }
 
+    /// What [`RuntimeDir::accept`] kept, if it did.
+    pub fn read_accepted(&self) -> Option<String> {
+        fs::read_to_string(self.accepted()).ok()
+    }
+
     /// Where [`RuntimeDir::accept`] writes.
     pub fn accepted(&self) -> PathBuf {
         self.path.join("accepted.yaml")

@@ -207,7 +207,8 @@ impl Stage {
     }
 
     pub(crate) fn fence(&self, within: Duration) -> hamaster::error::Result<()> {
-        fence_in(&self.group, &self.setting, within)
+        let (gone, dead) = self.group.timing.stop_by(None, boottime());
+        fence_in(&self.group, &self.setting, gone, dead, within)
     }
 }
 

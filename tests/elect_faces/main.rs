@@ -46,6 +46,7 @@ fn waiting(group: &str) -> Status {
         since_ns: 0,
         eligible: true,
         reason: None,
+        held_back_until_ns: None,
         paused: false,
         unfenced: false,
         last: None,

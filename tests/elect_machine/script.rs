@@ -66,7 +66,7 @@ impl Script {
             min_term: Duration::from_secs(30),
             once: false,
         };
-        let machine = Machine::new(me, stored);
+        let machine = Machine::new(me, stored, None);
         Self { now: at(0), machine, store: Store::new(), effects: vec![], payload_hangs: false }
     }
 

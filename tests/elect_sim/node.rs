@@ -139,6 +139,7 @@ impl Node {
         };
         let shows = Instant::from_nanos(self.clock.show(now));
         let stored = self.file.as_ref().and_then(|f| f.adoptable(&self.boot_id(), shows));
+        let unfinished = self.file.as_ref().and_then(|f| f.unfinished(&self.boot_id()));
         let me = Me {
             group: "scheduler".into(),
             who,
@@ -150,7 +151,7 @@ impl Node {
         };
         self.process = Some(Process {
             life: self.lives,
-            machine: Machine::new(me, stored),
+            machine: Machine::new(me, stored, unfinished),
             open: BTreeSet::new(),
             renewals: vec![],
             falsehood: 0,

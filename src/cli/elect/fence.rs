@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::seconds;
-use crate::elect::config::{Config, Group};
-use crate::elect::{actions, status::Status};
+use crate::elect::config::Config;
+use crate::elect::predecessor;
 use crate::error::{Error, Problem, Result};
 use crate::host::runtime_dir::RuntimeDir;
 use crate::host::{clock, command, identity};
@@ -15,8 +15,6 @@ use crate::ui::{Format, Ui};
 
 /// With less than this left, a daemon started now would come too late to go on.
 const ADOPTABLE: Duration = Duration::from_secs(2);
-/// On top of f and K: there is nobody who would do it later.
-const MARGIN: Duration = Duration::from_secs(2);
 /// systemctl answers within this time; whoever asks has [`ADOPTABLE`] left.
 const ASKED: Duration = Duration::from_secs(1);
 /// Exit code: it may still run.
@@ -31,9 +29,12 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, u
     }
     let boot_id = identity::boot_id()?;
     let (mut fenced, mut kept, mut problems) = (vec![], vec![], vec![]);
-    for group in &config.groups {
-        let directory = directory.as_ref().ok();
-        let status = directory.and_then(|d| d.read(&group.name));
+    let directory = directory.as_ref().ok();
+    let orphans = directory.map(|d| predecessor::orphans(config, d, &boot_id)).unwrap_or_default();
+    // Where the payload was changed meanwhile, both: what the file says now may be there from before.
+    let groups: Vec<_> = orphans.iter().map(|g| (g, false)).chain(config.groups.iter().map(|g| (g, true))).collect();
+    for (group, adoptable) in &groups {
+        let status = directory.and_then(|d| d.read(&group.name)).filter(|_| *adoptable);
         let left = status.as_ref().map_or(Duration::ZERO, |s| s.left(&boot_id, clock::boottime()));
         if unless_adoptable && left >= ADOPTABLE && !unit.is_some_and(is_stopping) {
             ui.say(&format!("{}: kept, its lead lasts {} more", group.name, seconds(left)));
@@ -48,7 +49,7 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, u
             continue;
         }
         let lock = lock.map_err(|e| e.hint("systemctl stop hamaster-elect.service"));
-        match lock.and_then(|_lock| fence(config, group, directory, status)) {
+        match lock.and_then(|_lock| predecessor::fence(group, directory, &boot_id)) {
             Ok(()) => {
                 ui.say(&format!("{}: fenced", group.name));
                 fenced.push(&group.name);
@@ -64,7 +65,7 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, u
         }
     }
     if !problems.is_empty() {
-        let of = config.groups.len();
+        let of = groups.len();
         return Err(Error::conflict(format!("{} of {of} groups may still run here", problems.len()))
             .problems(problems)
             .exits(UNFENCED));
@@ -81,17 +82,4 @@ fn is_stopping(unit: &str) -> bool {
     let asked = command::run("systemctl", &["show", "--property=Job", "--value", "--", unit], ASKED);
     // Restart= makes its job only after ExecStopPost.
     !asked.is_ok_and(|out| out.success() && out.stdout.trim().is_empty())
-}
-
-fn fence(config: &Config, group: &Group, directory: Option<&RuntimeDir>, status: Option<Status>) -> Result<()> {
-    let timing = config.timing(group);
-    actions::fence(group, timing.removal() + timing.stop() + MARGIN)?;
-    if let (Some(directory), Some(status)) = (directory, status) {
-        let over = Status { state: "ended".to_owned(), is_leader: false, deadline_ns: None, ..status };
-        directory.write(&over).map_err(|e| {
-            let file = directory.status_file(&group.name);
-            Error::apply(format!("{} still says that this host leads", file.display())).cause(e)
-        })?;
-    }
-    Ok(())
 }

@@ -75,6 +75,13 @@ impl Checker {
         self.appeared = Some(boottime());
     }
 
+    /// The manifest was there, and went only now; if this process did not put it there, nobody knows how old it was.
+    pub(super) fn went(&mut self) {
+        let now = boottime();
+        self.gone = Some(now);
+        self.appeared.get_or_insert(now);
+    }
+
     /// Notes what runs, for a runtime that does not answer when it has to be killed.
     pub(super) fn look(&mut self, pods: &BTreeSet<PodName>) {
         if let How::Cri { socket, runtime, .. } = &mut self.how
@@ -104,6 +111,8 @@ impl Checker {
                     Err(Doubt::Unknown(why) | Doubt::Alive(why)) => Err(why),
                 }
             }
+            // Before it has begun it does not listen either, nor does anybody find it.
+            How::Port(_) | How::Exec(_) if young && !waited => Err("it may not have begun yet".to_owned()),
             How::Port(address) => match TcpStream::connect_timeout(address, ASK) {
                 Ok(_) => Err(format!("{address} still accepts connections")),
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),

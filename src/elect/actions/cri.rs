@@ -167,13 +167,23 @@ async fn connect(socket: &Path) -> Result<Channel, Status> {
     })
 }
 
-/// A static pod's name is the manifest's and the node's. The node's is the host name, unless no static pod bears it:
-/// then the kubelet was given another one.
+/// A static pod's name is the manifest's and the node's. The node's is what the kubelet was told, or the host name,
+/// unless no static pod bears it: then a kubelet that is gone was given another one.
 fn node_name(sandboxes: &[Sandbox]) -> Option<String> {
-    let node = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
+    let told = descendants::arguments_of("kubelet").find_map(|arguments| hostname_override(&arguments));
+    let node = told.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let node = node.trim().to_lowercase();
     let suffix = format!("-{node}");
     let bears = |s: &&Sandbox| s.labels.get(POD_NAME).is_some_and(|name| name.ends_with(&suffix));
     sandboxes.iter().find(bears).map(|_| node)
+}
+
+fn hostname_override(arguments: &[String]) -> Option<String> {
+    let (at, name) = arguments.iter().enumerate().find_map(|(at, argument)| {
+        let rest = argument.trim_start_matches('-').strip_prefix("hostname-override")?;
+        Some((at, rest.strip_prefix('=').map(str::to_owned)))
+    })?;
+    name.or_else(|| arguments.get(at + 1).cloned())
 }
 
 fn is_static(label: &str, pod: &str, node: Option<&str>) -> bool {

@@ -1,4 +1,4 @@
-//! Finds processes that nobody remembers: by their cgroup and by their environment.
+//! Finds processes that nobody remembers: by their program, their cgroup and their environment.
 #![allow(clippy::disallowed_methods)] // floor 3: reads /proc
 
 use std::fs;
@@ -24,6 +24,15 @@ pub(super) fn in_cgroup(meant: impl Fn(&str) -> bool) -> impl Iterator<Item = Pi
 /// The processes whose environment, as it was when their program started, is meant.
 pub(super) fn with_environment(meant: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Pid> {
     processes().filter(move |(_, dir)| fs::read(dir.join("environ")).is_ok_and(|e| meant(&e))).map(|(pid, _)| pid)
+}
+
+/// The arguments of every process of `program`, its own path first.
+pub(super) fn arguments_of(program: &str) -> impl Iterator<Item = Vec<String>> {
+    let read = |(_, dir): (Pid, PathBuf)| fs::read(dir.join("cmdline")).ok();
+    let split = |line: Vec<u8>| line.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+    processes().filter_map(read).map(split).filter(move |arguments: &Vec<String>| {
+        arguments.first().is_some_and(|path| path.rsplit('/').next() == Some(program))
+    })
 }
 
 fn processes() -> impl Iterator<Item = (Pid, PathBuf)> {

@@ -17,6 +17,7 @@ use crate::elect::instant::Instant;
 use crate::elect::record::Token;
 use crate::elect::timing::Timing;
 use crate::host::clock::boottime;
+use crate::state::Digest;
 
 /// After the last sign of a change to the source: an editor writes more than once.
 const DEBOUNCE: Duration = Duration::from_millis(500);
@@ -121,7 +122,11 @@ impl FileAction {
     fn end(&mut self, rung: Rung, overdue: bool) -> Result<(), String> {
         self.dying = true;
         match self.manifest.remove() {
-            Ok(found) => self.note_pod(&found),
+            Ok(Found::Nothing) => {}
+            Ok(found) => {
+                self.checker.went();
+                self.note_pod(&found);
+            }
             Err(e) => {
                 if let Ok(found) = self.manifest.look() {
                     self.note_pod(&found);
@@ -297,6 +302,10 @@ impl Action for FileAction {
 
     fn next(&self) -> Instant {
         [self.due.source, self.due.dest].into_iter().flatten().fold(self.due.regular, Instant::min)
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.installed.as_ref().map(|content| Digest::of(&content.bytes))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {

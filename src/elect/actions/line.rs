@@ -10,6 +10,7 @@ use super::hook::Term;
 use super::ladder::Bounds;
 use crate::elect::instant::Instant;
 use crate::error::Result;
+use crate::state::Digest;
 
 /// What the worker is to do.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +43,13 @@ struct State {
     order: Option<Order>,
     /// Nothing becomes visible after this.
     until: Instant,
+    /// Of what is installed.
+    digest: Option<Digest>,
 }
 
 impl Line {
     pub(super) fn new() -> Result<Self> {
-        let state = State { order: None, until: Instant::BOOT };
+        let state = State { order: None, until: Instant::BOOT, digest: None };
         Ok(Self { state: Mutex::new(state), bell: Arc::new(Bell::new()?), progress: AtomicU64::new(0) })
     }
 
@@ -121,6 +124,14 @@ impl Line {
     /// Waits for an order, a readable `also`, or `duration`.
     pub(super) fn idle(&self, also: Option<BorrowedFd<'_>>, duration: Duration) {
         self.bell.wait(also, duration);
+    }
+
+    pub(super) fn installed(&self, digest: Option<Digest>) {
+        self.state().digest = digest;
+    }
+
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.state().digest
     }
 
     pub(super) fn alive(&self) {

@@ -40,6 +40,7 @@ use super::record::Token;
 use super::timing::Timing;
 use crate::error::{Error, Result};
 use crate::host::clock::boottime;
+use crate::state::Digest;
 
 /// Between two looks at something that should come about soon.
 const LOOK: Duration = Duration::from_millis(250);
@@ -155,6 +156,11 @@ impl Payload {
         self.line.stop(Bounds { gone, dead });
     }
 
+    /// Of the file that is installed; as of the last event that was told.
+    pub fn digest(&self) -> Option<Digest> {
+        self.line.digest()
+    }
+
     /// Counts up as long as the thread does something: at least every few hundred milliseconds while it starts or
     /// stops, every ten seconds otherwise.
     pub fn progress(&self) -> u64 {
@@ -169,25 +175,25 @@ impl Drop for Payload {
 }
 
 /// Stops the payload of `group` wherever it comes from, and leaves no thread behind. Needs nothing but this host: no
-/// store, no lease. It gives up after `within`, which has to hold the group's f and K.
+/// store, no lease. Its file should be gone by `gone` and what ran of it dead by `dead`; whoever waits for it gives up
+/// `margin` later.
 ///
 /// # Errors
 /// When it is not confirmed dead by then.
-pub fn fence(group: &Group, within: Duration) -> Result<()> {
+pub fn fence(group: &Group, gone: Instant, dead: Instant, margin: Duration) -> Result<()> {
     // Who fences at boot and reboots because of it never gets any further.
-    fence_in(group, &Setting::new(Unfenceable::Alarm)?, within)
+    fence_in(group, &Setting::new(Unfenceable::Alarm)?, gone, dead, margin)
 }
 
 /// [`fence`] with other ways to reach the machine.
 ///
 /// # Errors
 /// As [`fence`].
-pub fn fence_in(group: &Group, setting: &Setting, within: Duration) -> Result<()> {
+pub fn fence_in(group: &Group, setting: &Setting, gone: Instant, dead: Instant, margin: Duration) -> Result<()> {
     let line = Line::new()?;
     let mut action = action(group, setting);
     action.tidy();
-    let limit = boottime() + within;
-    let bounds = Bounds::from_now(group.timing.removal(), group.timing.stop());
+    let (bounds, limit) = (Bounds { gone, dead }, dead + margin);
     let environment = Environment { group: group.name.clone(), term: None };
     let climb = Climb { setting, environment: &environment, on_stop: group.on_stop.as_deref(), bell: line.bell() };
     climb
@@ -207,6 +213,10 @@ trait Action: Send {
     fn tend(&mut self, line: &Line) -> Vec<PayloadEvent>;
     /// When to look after it next at the latest.
     fn next(&self) -> Instant;
+    /// Of what it installed, if that is a file.
+    fn digest(&self) -> Option<Digest> {
+        None
+    }
     /// Can be read when it is to be looked after.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 }

@@ -53,6 +53,7 @@ impl Worker {
             }
             self.fitness = Some(now.clone());
         }
+        self.line.installed(self.action.digest());
         (self.tell)(event);
     }
 

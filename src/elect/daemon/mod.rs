@@ -3,9 +3,11 @@
 //! One thread runs all of it but the payloads, which may hang on a dead filesystem and have one each. The loop pings
 //! the watchdog itself: whatever stops the loop stops the pings.
 
+mod clocks;
 mod ended;
 pub mod journal;
 pub mod listen;
+mod message;
 pub mod notify;
 mod seat;
 mod signals;
@@ -19,9 +21,10 @@ use tokio::task::spawn_local;
 use super::actions::PayloadEvent;
 use super::board::Board;
 use super::config::Config;
-use super::event::{Event, Exit, RequestId, Unfit};
+use super::event::{Event, Exit, Unfit};
 use super::health::Health;
 use super::instant::Instant;
+use super::predecessor;
 use super::store::{SessionHandle, Store, StoreErrorKind, StoreEvent};
 use super::txn::Answer;
 use crate::error::{Error, Result};
@@ -29,27 +32,16 @@ use crate::host::alarm::Alarm;
 use crate::host::clock::{self, boottime};
 use crate::host::runtime_dir::RuntimeDir;
 use crate::host::{identity, probe};
+use clocks::Clocks;
 pub use ended::Ended;
 use journal::Journal;
+use message::{Message, forward};
 use notify::Notify;
 use seat::Seat;
 use signals::{Asked, Signals};
 
 /// A key in the queue outlives its process by at most this.
 const QUEUE_LEASE: Duration = Duration::from_secs(15);
-/// This late, a tick means that the process was not run: what it knows may be old.
-const LATE: Duration = Duration::from_millis(500);
-/// Wall clock and boot-time clock may drift apart by this much between two looks; more is a step or a resumed host.
-const STEP: Duration = Duration::from_secs(2);
-
-/// What reaches the loop. The number is the seat's.
-enum Message {
-    Store(usize, StoreEvent),
-    Session(StoreEvent),
-    Answered(usize, RequestId, Answer),
-    Payload(usize, PayloadEvent),
-    Health(Result<(), String>),
-}
 
 /// Runs the election of all groups of `config` until it is told to end. `reread` reads the configuration again when
 /// SIGHUP asks for it: if it is good the daemon ends with [`Ended::Reload`].
@@ -93,9 +85,7 @@ struct Daemon {
     began: Instant,
     /// The store answered at least once.
     reached: bool,
-    boot_id: String,
-    /// Wall clock minus boot-time clock at the last look.
-    offset: i128,
+    clocks: Clocks,
     reread: Box<dyn Fn() -> Result<Config>>,
     reloading: bool,
     /// SIGTERM came.
@@ -135,6 +125,12 @@ impl Daemon {
         let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
         let board = Arc::new(Mutex::new(Board::new(config.groups.iter().map(|g| g.name.as_str()))));
         let session = store.session(QUEUE_LEASE, forward(&outbox, Message::Session));
+        for orphan in predecessor::orphans(&config, &directory, &boot_id) {
+            let lock = directory.lock(&orphan.name)?;
+            journal.say(&orphan.name, "was led under another configuration: fenced before this one counts");
+            predecessor::fence(&orphan, Some(&directory), &boot_id)?;
+            drop(lock);
+        }
         let mut seats = vec![];
         for (n, group) in config.groups.iter().enumerate() {
             let seat = Seat::new(n, group, &config, &who, &directory, &outbox, now)?;
@@ -169,8 +165,7 @@ impl Daemon {
             health: Verdict { counted, said },
             began: now,
             reached: false,
-            boot_id,
-            offset: wall_offset(),
+            clocks: Clocks::new(&boot_id),
             reread,
             reloading: false,
             terminating: false,
@@ -213,7 +208,7 @@ impl Daemon {
                     self.all(&Event::Terminate);
                 }
                 Woken::Asked(Asked::Resign) => self.all(&Event::Resign),
-                Woken::Asked(Asked::Reload) => match (self.reread)() {
+                Woken::Asked(Asked::Reload) => match self.reconfigured() {
                     Ok(_) if self.terminating => {}
                     // What is led stays as it is, for the one who starts anew to go on with.
                     Ok(new) if self.is_same_payload(&new) => self.reloading = true,
@@ -304,6 +299,8 @@ impl Daemon {
     }
 
     fn payload(&mut self, n: usize, event: PayloadEvent) {
+        let board = Arc::clone(&self.board);
+        self.seats[n].measure(&event, &board.lock().unwrap_or_else(PoisonError::into_inner).metrics);
         match event {
             PayloadEvent::Started(result) => self.step(n, Event::Started(result)),
             PayloadEvent::Stopped(result) => self.step(n, Event::Stopped(result)),
@@ -316,12 +313,9 @@ impl Daemon {
                 self.fitness(n);
             }
             PayloadEvent::Synced => {
-                self.lock().metrics.synced(self.seats[n].name());
-                self.lock().metrics.source_invalid(self.seats[n].name(), false);
                 self.journal.say(self.seats[n].name(), "the payload's file was written anew");
             }
             PayloadEvent::SourceInvalid(why) => {
-                self.lock().metrics.source_invalid(self.seats[n].name(), true);
                 self.journal.say(self.seats[n].name(), &format!("keeps the old content: {why}"));
             }
         }
@@ -329,8 +323,9 @@ impl Daemon {
 
     fn fitness(&mut self, n: usize) {
         let fitness = match (&self.seats[n].usable, &self.health.said) {
-            (Err(why), _) => Err(Unfit::Payload(why.clone())),
+            // A leader whose source does not read either must let go all the same.
             (_, Err(why)) => Err(Unfit::Health(why.clone())),
+            (Err(why), _) => Err(Unfit::Payload(why.clone())),
             _ => Ok(()),
         };
         self.step(n, Event::Fitness(fitness));
@@ -360,7 +355,11 @@ impl Daemon {
                 self.step(n, Event::Tick);
             }
         }
-        let sound = self.seats.iter().all(|seat| seat.machine.is_sound(now));
+        let hung = self.seats.iter_mut().find_map(|seat| seat.is_hung(now).then(|| seat.name().to_owned()));
+        if let Some(name) = &hung {
+            self.journal.trouble(now, name, "the payload's thread hangs in a stop: this process waits to be killed");
+        }
+        let sound = hung.is_none() && self.seats.iter().all(|seat| seat.machine.is_sound(now));
         // Whoever is overdue is to be killed: no more pings.
         if sound && let Some(every) = self.notify.every().filter(|_| now >= self.next_ping) {
             self.notify.ping();
@@ -374,9 +373,7 @@ impl Daemon {
         let unfenced = |s: &Seat| if s.is_unfenced() { " (CANNOT be stopped)" } else { "" };
         let told = self.seats.iter().map(|s| format!("{}: {}{}", s.name(), s.state(), unfenced(s)));
         let told = told.collect::<Vec<_>>().join(", ");
-        for (op, code, total) in self.store.requests() {
-            self.lock().metrics.store_requests(&op.to_string(), code, total);
-        }
+        self.expose();
         if told == self.told {
             return;
         }
@@ -391,23 +388,23 @@ impl Daemon {
         self.told = told;
     }
 
-    /// A late tick, a stepped clock, another boot: what is known may be older than it seems.
+    /// What the store counts for itself.
+    fn expose(&self) {
+        let board = self.lock();
+        for (op, code, total) in self.store.requests() {
+            board.metrics.store_requests(&op.to_string(), code, total);
+        }
+        board.metrics.lease_safe(self.store.lease_safe() == Some(true));
+        let expires = self.store.certificate_expires();
+        board.metrics.cert_expiry(expires.map_or(f64::INFINITY, |at| (at - clock::now()).as_seconds_f64()));
+    }
+
     fn look_at_clocks(&mut self, due: Instant) {
-        let late = boottime().since(due);
-        let offset = wall_offset();
-        let stepped = (offset - self.offset).unsigned_abs() > STEP.as_nanos();
-        self.offset = offset;
-        let what = if late > LATE {
-            format!("was not run for {:.1} s", late.as_secs_f64())
-        } else if stepped {
-            "the wall clock was stepped".to_owned()
-        } else {
-            return;
-        };
-        if identity::boot_id().is_ok_and(|id| id != self.boot_id) {
+        let Some(anomaly) = self.clocks.look(due) else { return };
+        if anomaly.moved {
             self.journal.say("", "another boot: this process was moved from one host to another");
         }
-        self.all(&Event::Anomaly(what));
+        self.all(&Event::Anomaly(anomaly.what));
     }
 
     fn probe(&self) {
@@ -448,6 +445,13 @@ impl Daemon {
         exits.into_iter().max_by_key(|exit| ended::severity(*exit)).map(|exit| Ended::of(exit, child))
     }
 
+    /// The configuration as it is now, if a daemon could start with it.
+    fn reconfigured(&self) -> Result<Config> {
+        let new = (self.reread)()?;
+        Store::new(&new.endpoints, new.tls.clone())?;
+        Ok(new)
+    }
+
     /// Whether a daemon started with `new` goes on with all that this one may lead.
     fn is_same_payload(&self, new: &Config) -> bool {
         let old = &self.config;
@@ -470,25 +474,4 @@ impl Daemon {
     fn lock(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A sender of store events that says whose they are.
-fn forward(
-    outbox: &UnboundedSender<Message>,
-    wrap: impl Fn(StoreEvent) -> Message + 'static,
-) -> UnboundedSender<StoreEvent> {
-    let (tell, mut told) = unbounded_channel();
-    let outbox = outbox.clone();
-    spawn_local(async move {
-        while let Some(event) = told.recv().await {
-            if outbox.send(wrap(event)).is_err() {
-                return;
-            }
-        }
-    });
-    tell
-}
-
-fn wall_offset() -> i128 {
-    clock::now().unix_timestamp_nanos() - i128::from(boottime().as_nanos())
 }

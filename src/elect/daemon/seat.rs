@@ -1,18 +1,20 @@
 //! One group of the daemon: its machine, its payload, its status file.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_local;
 
 use super::journal::Journal;
-use super::{Message, forward};
-use crate::elect::actions::Payload;
+use super::message::{Message, forward};
+use crate::elect::actions::{Payload, PayloadEvent};
 use crate::elect::board::Board;
 use crate::elect::config::{Config, Group};
 use crate::elect::event::{Effect, Event, Exit};
 use crate::elect::instant::Instant;
 use crate::elect::machine::{Machine, Me};
+use crate::elect::metrics::Metrics;
 use crate::elect::record::{Identity, LeaseId, Token};
 use crate::elect::status::Status;
 use crate::elect::store::{Store, WatchHandle};
@@ -20,6 +22,11 @@ use crate::elect::timing::Timing;
 use crate::error::Result;
 use crate::host::clock::boottime;
 use crate::host::runtime_dir::{GroupLock, RuntimeDir};
+use crate::state::Digest;
+
+/// What a payload does between two signs of life takes a second or two where a runtime does not answer. One that is
+/// silent for this long will not stop: the daemon lets itself be killed, and whoever comes after it fences.
+const HUNG: Duration = Duration::from_secs(15);
 
 pub(super) struct Seat {
     number: usize,
@@ -38,6 +45,11 @@ pub(super) struct Seat {
     /// How the payload's process ended.
     pub(super) child: Option<u8>,
     pub(super) exit: Option<Exit>,
+    /// Since when the payload is being stopped, and whether it is fenced.
+    stopping: Option<(Instant, bool)>,
+    installed: Option<Digest>,
+    /// The payload's count of signs of life, and since when it stands there.
+    alive: (u64, Instant),
 }
 
 impl Seat {
@@ -54,6 +66,7 @@ impl Seat {
         let lock = directory.lock(&group.name)?;
         let earlier = directory.read(&group.name);
         let stored = earlier.as_ref().and_then(|s| s.adoptable(&who.boot_id, now));
+        let unfinished = earlier.as_ref().and_then(|s| s.unfinished(&who.boot_id));
         let me = Me {
             group: group.name.clone(),
             who: who.clone(),
@@ -72,7 +85,7 @@ impl Seat {
             number,
             group: group.clone(),
             timing,
-            machine: Machine::new(me, stored),
+            machine: Machine::new(me, stored, unfinished),
             payload: Payload::spawn(group, config.on_unfenceable, Box::new(tell))?,
             watch: None,
             directory: directory.clone(),
@@ -82,6 +95,9 @@ impl Seat {
             usable: Err("source and destination were not looked at yet".to_owned()),
             child: None,
             exit: None,
+            stopping: None,
+            installed: None,
+            alive: (0, now),
         })
     }
 
@@ -126,6 +142,39 @@ impl Seat {
     ) {
         if self.machine.bias() != bias {
             self.step(Event::Bias(bias), store, outbox, journal, board);
+        }
+    }
+
+    /// The payload is to be stopped and its thread has not given a sign of life for [`HUNG`].
+    pub(super) fn is_hung(&mut self, now: Instant) -> bool {
+        let progress = self.payload.progress();
+        if self.alive.0 != progress || !self.machine.is_stopping() {
+            self.alive = (progress, now);
+        }
+        now.since(self.alive.1) >= HUNG
+    }
+
+    /// Counts what the payload tells.
+    pub(super) fn measure(&mut self, event: &PayloadEvent, metrics: &Metrics) {
+        let name = &self.group.name;
+        match event {
+            PayloadEvent::Stopped(Ok(())) => {
+                if let Some((since, fenced)) = self.stopping.take() {
+                    metrics.stopped(name, boottime().since(since), fenced);
+                }
+            }
+            PayloadEvent::Fitness(fitness) => metrics.standby_ready(name, fitness.is_ok()),
+            PayloadEvent::Synced => {
+                metrics.synced(name);
+                metrics.source_invalid(name, false);
+            }
+            PayloadEvent::SourceInvalid(_) => metrics.source_invalid(name, true),
+            _ => {}
+        }
+        let [old, new] = [self.installed, self.payload.digest()].map(|d| d.map(|d| d.to_string()));
+        if old != new {
+            metrics.manifest(name, old.as_deref(), new.as_deref());
+            self.installed = self.payload.digest();
         }
     }
 
@@ -191,7 +240,11 @@ impl Seat {
                 self.payload.start(token, until);
             }
             Effect::Extend { until } => self.payload.extend(until),
-            Effect::Stop { gone, dead } => self.payload.stop(gone, dead),
+            Effect::Stop { gone, dead } => {
+                let fences = self.machine.is_fencing();
+                self.stopping.get_or_insert((boottime(), fences)).1 |= fences;
+                self.payload.stop(gone, dead);
+            }
             Effect::Say(line) => journal.say(&self.group.name, &line),
             Effect::Count(count) => {
                 board.lock().unwrap_or_else(PoisonError::into_inner).metrics.count(&self.group.name, &count);

@@ -54,6 +54,8 @@ impl Machine {
         let State::Queued { lease, create, acquiring } = &self.state else { return false };
         let (lease, create, in_doubt) = (*lease, *create, acquiring.is_some());
         if self.terminating && self.pending.is_none() {
+            // Other groups of the process may take their time: whoever is next here need not wait for them.
+            self.send(now, Ask::Dequeue, txn::dequeue(lease), out);
             self.exit(now, Exit::Clean, out);
             return false;
         }

@@ -60,6 +60,8 @@ impl Machine {
             return Some(Why { heir: self.next_in_queue(), ..Why::new("terminated") });
         }
         if self.paused() {
+            // A wish is for now: it must not come true when the pause ends.
+            self.resigning = false;
             return None;
         }
         let next = self.next_in_queue();
@@ -94,11 +96,11 @@ impl Machine {
         let after = self.me.preempt_after?;
         let mine = (self.bias, self.me.priority);
         let view = self.view.as_ref()?;
-        let (lease, best) = view.queue().first().and_then(|(l, c)| Some((*l, c.value.clone()?)))?;
-        if rank(&best) <= mine {
+        let best = view.queue().first().and_then(|(l, c)| Some((*l, c.value.clone()?)));
+        let Some((lease, best)) = best.filter(|(_, best)| rank(best) > mine) else {
             self.rival = None;
             return None;
-        }
+        };
         let since = match self.rival {
             Some((seen, since)) if seen == lease => since,
             _ => now,
@@ -194,7 +196,7 @@ impl Machine {
         }
         self.unfenced = None;
         match &mut self.state {
-            State::Cleaning => {
+            State::Cleaning { .. } => {
                 self.enter(now, State::Idle { leftover: false });
             }
             State::Fencing { held, lost } => {
@@ -227,7 +229,7 @@ impl Machine {
         match &self.state {
             State::Fencing { held, .. } => self.bounds(held).1,
             // As it was ordered: renewals go on meanwhile and move the bounds of the leadership.
-            State::Releasing { dead, .. } => *dead,
+            State::Releasing { dead, .. } | State::Cleaning { dead, .. } => *dead,
             _ => self.since + self.me.timing.removal() + self.me.timing.stop(),
         }
     }

@@ -125,15 +125,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine at rest; the first [`Machine::step`] begins. With `stored` it goes on under that nonce.
-    pub fn new(mut me: Me, stored: Option<Stored>) -> Self {
+    /// A machine at rest; the first [`Machine::step`] begins. With `stored` it goes on under that nonce. `unfinished`:
+    /// the deadline of an earlier life's leadership, if nobody saw it end.
+    pub fn new(mut me: Me, stored: Option<Stored>, unfinished: Option<Instant>) -> Self {
         if let Some(stored) = &stored {
             me.who.nonce.clone_from(&stored.nonce);
         }
         let largest_bound = me.timing.bound();
         Self {
             me,
-            state: State::New(stored),
+            state: State::New { stored, unfinished },
             since: Instant::BOOT,
             view: None,
             standing: Standing::Unknown,
@@ -196,6 +197,17 @@ impl Machine {
         matches!(&self.state, State::Idle { .. } | State::Queued { acquiring: None, .. } | State::Ended)
     }
 
+    /// The payload is to be on its way out, or the daemon waits for its end.
+    pub fn is_stopping(&self) -> bool {
+        let stops = matches!(&self.state, State::Cleaning { .. } | State::Fencing { .. });
+        stops || matches!(&self.state, State::Releasing { stopped: false, .. })
+    }
+
+    /// The payload is being stopped because leadership is in doubt.
+    pub fn is_fencing(&self) -> bool {
+        matches!(&self.state, State::Fencing { .. })
+    }
+
     /// As last told by [`Event::Bias`].
     pub fn bias(&self) -> i8 {
         self.bias
@@ -207,7 +219,8 @@ impl Machine {
     }
 
     fn begin(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let State::New(stored) = &mut self.state else { return };
+        let State::New { stored, unfinished } = &mut self.state else { return };
+        let unfinished = *unfinished;
         match stored.take().filter(|stored| now < stored.deadline) {
             Some(stored) => {
                 out.push(Effect::Say(format!("goes on leading under token {}, if etcd agrees", stored.token)));
@@ -224,9 +237,9 @@ impl Machine {
                 self.enter(now, State::Leading { held, phase: Phase::Adopting });
             }
             None => {
-                let gone = now + self.me.timing.removal();
-                out.push(Effect::Stop { gone, dead: gone + self.me.timing.stop() });
-                self.enter(now, State::Cleaning);
+                let (gone, dead) = self.me.timing.stop_by(unfinished, now);
+                out.push(Effect::Stop { gone, dead });
+                self.enter(now, State::Cleaning { dead, unfinished });
             }
         }
         self.watch(Interest::Group, out);
@@ -287,15 +300,15 @@ impl Machine {
             State::Queued { .. } | State::Fenced { .. } | State::Releasing { .. } => {
                 self.enter(now, State::Idle { leftover: false });
             }
-            State::New(_) | State::Cleaning | State::Idle { .. } | State::Ended => {}
+            State::New { .. } | State::Cleaning { .. } | State::Idle { .. } | State::Ended => {}
         }
     }
 
     /// One decision; true if there may be another.
     fn act(&mut self, now: Instant, out: &mut Vec<Effect>) -> bool {
         match &self.state {
-            State::New(_) | State::Ended => false,
-            State::Cleaning | State::Fencing { .. } => self.give_up(now, out),
+            State::New { .. } | State::Ended => false,
+            State::Cleaning { .. } | State::Fencing { .. } => self.give_up(now, out),
             State::Idle { .. } => self.idle(now, out),
             State::Queued { .. } => self.queued(now, out),
             State::Leading { .. } => self.lead(now, out),

@@ -9,9 +9,9 @@ use crate::elect::status::Stored;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     /// Not begun.
-    New(Option<Stored>),
+    New { stored: Option<Stored>, unfinished: Option<Instant> },
     /// What an earlier life left is removed and confirmed dead.
-    Cleaning,
+    Cleaning { dead: Instant, unfinished: Option<Instant> },
     /// Not in the queue. `leftover`: its key may still be there.
     Idle { leftover: bool },
     /// In the queue under a lease. `acquiring`: an acquisition was sent, first at this time.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -23,6 +24,8 @@ const AGAIN: Duration = Duration::from_secs(4);
 /// One reading of the files.
 pub(super) struct Loaded {
     pub(super) connector: TlsConnector,
+    /// The certificate's end.
+    pub(super) expires: Option<OffsetDateTime>,
     /// Counts up with each set that came into use.
     pub(super) generation: u64,
     stamp: Stamp,
@@ -151,5 +154,6 @@ fn read(files: &TlsFiles, generation: u64) -> Result<Loaded> {
             .hint(format!("openssl verify -CAfile {} {cert}", files.ca.display()))
     })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Loaded { connector: TlsConnector::from(Arc::new(config)), generation, stamp })
+    let expires = inspect::certs(&identity.cert_pem).ok().and_then(|certs| Some(certs.first()?.not_after));
+    Ok(Loaded { connector: TlsConnector::from(Arc::new(config)), expires, generation, stamp })
 }

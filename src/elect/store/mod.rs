@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod member;
 mod session;
+mod version;
 mod watch;
 mod wire;
 
@@ -70,6 +71,8 @@ struct Inner {
     /// The epoch each watched prefix was last told of: a watch that takes over from one must not lose it.
     told: Mutex<BTreeMap<String, u64>>,
     health: Health,
+    /// Of the member that was asked last.
+    version: Mutex<Option<String>>,
 }
 
 /// Which cluster answers.
@@ -101,6 +104,7 @@ impl Store {
             epoch: tokio::sync::watch::Sender::new(0),
             told: Mutex::default(),
             health: Health::default(),
+            version: Mutex::default(),
         })))
     }
 
@@ -217,6 +221,11 @@ impl Store {
     /// What fails, and since when on the boot clock; `None`: all is well.
     pub fn health(&self) -> Option<(StoreError, Instant)> {
         self.0.health.trouble()
+    }
+
+    /// When the client certificate in use expires; `None`: there is none.
+    pub fn certificate_expires(&self) -> Option<time::OffsetDateTime> {
+        self.0.credentials.as_ref().and_then(|c| c.current().expires)
     }
 
     /// Requests so far, by kind and outcome.

@@ -85,6 +85,7 @@ async fn hold(store: Store, ttl: Duration, held: Held, tell: UnboundedSender<Sto
         if !set(Some(LeaseId(granted.id()))) {
             return;
         }
+        store.learn_version(ttl / 10).await;
         let end = keep(&store, granted.id(), ttl, asked).await;
         if !set(None) {
             return;
