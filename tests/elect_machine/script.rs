@@ -13,6 +13,8 @@ use hamaster::elect::txn::{Answer, Compare, Op, Txn};
 use hamaster::elect::view::{Change, Key, View};
 
 const OWN: LeaseId = LeaseId(1);
+/// A candidate of higher rank leads after this long.
+pub(crate) const RIVAL: Duration = Duration::from_secs(100);
 
 pub(crate) fn timing() -> Timing {
     Timing::new(Wanted::new(Duration::from_secs(10), Duration::from_millis(4500))).unwrap()
@@ -49,24 +51,29 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(id: &str) -> Self {
-        Self::with(id, None)
+        Self::with(id, None, None)
     }
 
     pub(crate) fn adopting(id: &str, stored: Stored) -> Self {
-        Self::with(id, Some(stored))
+        Self::with(id, Some(stored), None)
     }
 
-    fn with(id: &str, stored: Option<Stored>) -> Self {
+    /// An earlier life led until `deadline`, and nobody saw it end.
+    pub(crate) fn unfinished(id: &str, deadline: Instant) -> Self {
+        Self::with(id, None, Some(deadline))
+    }
+
+    fn with(id: &str, stored: Option<Stored>, unfinished: Option<Instant>) -> Self {
         let me = Me {
             group: "g".into(),
             who: identity(id),
             timing: timing(),
             priority: 0,
-            preempt_after: None,
+            preempt_after: Some(RIVAL),
             min_term: Duration::from_secs(30),
             once: false,
         };
-        let machine = Machine::new(me, stored, None);
+        let machine = Machine::new(me, stored, unfinished);
         Self { now: at(0), machine, store: Store::new(), effects: vec![], payload_hangs: false }
     }
 
