@@ -118,6 +118,30 @@ fn a_port_that_still_answers_is_a_payload_that_lives() {
 }
 
 #[test]
+fn a_payload_that_may_not_have_begun_is_not_dead_because_its_port_is_closed() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut stage = Stage::file(FileKind::Pod, Confirm::Port(address), Duration::from_millis(1000));
+    stage.start().unwrap();
+    let missed = stage.stop();
+    assert!(missed[0].contains("may not have begun"), "{missed:?}");
+}
+
+#[test]
+fn a_file_that_comes_back_during_a_stop_counts_from_its_last_removal() {
+    let stop = Duration::from_millis(1500);
+    let mut stage = Stage::file(FileKind::Pod, Confirm::None, stop);
+    stage.start().unwrap();
+    stage.order_stop();
+    wait_for("the removal", || !stage.dest().exists());
+    assert!(!matches!(stage.event(Duration::from_millis(1000)), Some(PayloadEvent::Stopped(Ok(())))));
+    let again = std::time::Instant::now();
+    std::fs::copy(stage.source(), stage.dest()).unwrap();
+    stage.stopped();
+    assert!(again.elapsed() >= stop, "{:?}", again.elapsed());
+    assert!(!stage.dest().exists());
+}
+
+#[test]
 fn a_command_that_fails_is_a_payload_that_lives() {
     let mut stage = Stage::file(FileKind::Pod, Confirm::None, Duration::from_millis(300));
     let dead = stage.path("dead");

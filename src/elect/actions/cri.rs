@@ -283,3 +283,25 @@ struct StopPodSandbox {
 
 #[derive(Clone, PartialEq, Message)]
 struct Empty {}
+
+#[cfg(test)]
+mod tests {
+    use super::{hostname_override, is_static};
+
+    #[test]
+    fn the_kubelet_says_what_its_node_is_called() {
+        let told = |line: &str| hostname_override(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(told("/usr/bin/kubelet --v=2 --hostname-override=dc1-m1").as_deref(), Some("dc1-m1"));
+        assert_eq!(told("kubelet -hostname-override m1 --v=2").as_deref(), Some("m1"));
+        assert_eq!(told("kubelet --hostname-override-not=m1"), None);
+        assert_eq!(told("kubelet --hostname-override"), None);
+    }
+
+    #[test]
+    fn a_node_called_like_the_host_with_a_prefix_is_told_from_another_pod() {
+        assert!(is_static("kcm-dc1-m1", "kcm", Some("dc1-m1")));
+        assert!(!is_static("kcm-dc1-m1", "kcm", Some("m1")));
+        assert!(is_static("kcm-dc1-m1", "kcm", None));
+        assert!(!is_static("kcmx-m1", "kcm", None));
+    }
+}
