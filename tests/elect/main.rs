@@ -13,6 +13,7 @@ mod nemesis;
 mod network;
 mod node;
 mod oracle;
+mod reconfigured;
 mod refusals;
 mod report;
 mod scenarios;
