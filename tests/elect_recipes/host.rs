@@ -98,7 +98,10 @@ impl Host {
 
     /// The state in the status file of `group`.
     pub(crate) fn state(&self, group: &str) -> Option<String> {
-        let file = self.path(&format!("/run/hamaster/elect/{group}.json"));
+        let usual = self.path("/run/hamaster/elect");
+        // In place of podmaster each process has a directory of its own.
+        let directory = if usual.join(group).is_dir() { usual.join(group) } else { usual };
+        let file = directory.join(format!("{group}.json"));
         let status: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
         Some(status["state"].as_str()?.to_owned())
     }

@@ -64,6 +64,8 @@ impl Config {
             ..DraftGroup::default()
         };
         let ttl = flags.ttl_secs.as_deref().unwrap_or("30");
+        // A host has one podmaster for each key, and each its own socket.
+        let runtime_dir = Draft::default().runtime_dir.join(group.name.as_deref().unwrap_or_default());
         let lease = r.flag("--ttl-secs", "leaseDuration", ttl, seconds);
         let mut notes = vec![];
         if flags.sleep.is_some() {
@@ -71,7 +73,8 @@ impl Config {
         }
         let d = Draft::default();
         let id = flags.whoami.as_ref().and_then(|text| r.flag("--whoami", "id", text, checks::id));
-        let draft = Draft { id, etcd, lease: lease.unwrap_or(d.lease), groups: vec![group], notes, ..d };
+        let lease = lease.unwrap_or(d.lease);
+        let draft = Draft { id, etcd, lease, groups: vec![group], notes, runtime_dir, ..d };
         let config = draft.resolve(&mut report);
         report.finish()?;
         Ok(config)

@@ -126,7 +126,8 @@ impl Daemon {
         let board = Arc::new(Mutex::new(Board::new(config.groups.iter().map(|g| g.name.as_str()))));
         let session = store.session(QUEUE_LEASE, forward(&outbox, Message::Session));
         for orphan in predecessor::orphans(&config, &directory, &boot_id) {
-            let lock = directory.lock(&orphan.name)?;
+            // Whoever has it looks after it.
+            let Ok(lock) = directory.lock(&orphan.name) else { continue };
             journal.say(&orphan.name, "was led under another configuration: fenced before this one counts");
             predecessor::fence(&orphan, Some(&directory), &boot_id)?;
             drop(lock);
