@@ -15,11 +15,13 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// The groups of the configuration that the last daemon ran with, as far as one with `config` would not go on with
 /// them: gone, with another payload or other times, or under another identity. Only those that may run on this boot.
 pub fn orphans(config: &Config, directory: &RuntimeDir, boot_id: &str) -> Vec<Group> {
-    let accepted = directory.read_accepted().and_then(|text| config::load("accepted.yaml", &text).ok());
-    let Some(old) = accepted else { return vec![] };
-    let goes_on = (&config.id, &config.endpoints) == (&old.id, &old.endpoints);
+    let load = |text: &str| config::load("accepted.yaml", text).ok();
+    // Both as they are read back: what is written is rounded to milliseconds.
+    let accepted = directory.read_accepted().and_then(|text| load(&text));
+    let (Some(old), Some(new)) = (accepted, load(&config::to_yaml(config))) else { return vec![] };
+    let goes_on = (&new.id, &new.endpoints) == (&old.id, &old.endpoints);
     let left = |group: &Group| directory.read(&group.name).is_some_and(|s| s.unfinished(boot_id).is_some());
-    old.groups.into_iter().filter(|g| !(goes_on && config.groups.contains(g)) && left(g)).collect()
+    old.groups.into_iter().filter(|g| !(goes_on && new.groups.contains(g)) && left(g)).collect()
 }
 
 /// Removes the payload of `group`, has it confirmed dead and says so in its status, if there is a directory for it.

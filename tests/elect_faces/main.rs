@@ -6,6 +6,7 @@ mod exposition;
 mod journal;
 mod notify;
 mod pages;
+mod predecessor;
 mod runtime_dir;
 
 use hamaster::elect::record::Token;

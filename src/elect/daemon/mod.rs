@@ -361,8 +361,9 @@ impl Daemon {
             self.journal.trouble(now, name, "the payload's thread hangs in a stop: this process waits to be killed");
         }
         let sound = hung.is_none() && self.seats.iter().all(|seat| seat.machine.is_sound(now));
-        // Whoever is overdue is to be killed: no more pings.
-        if sound && let Some(every) = self.notify.every().filter(|_| now >= self.next_ping) {
+        // Whoever is overdue is to be killed: no more pings. Who is awake anyway pings early and sleeps the longer.
+        let due = |every: &Duration| now + *every / 2 >= self.next_ping;
+        if sound && let Some(every) = self.notify.every().filter(due) {
             self.notify.ping();
             self.next_ping = now + every;
         }

@@ -44,9 +44,10 @@ impl Notify {
         Ok(Self { socket: Some(datagrams), watchdog })
     }
 
-    /// From one [`Notify::ping`] to the next: a third of the manager's watchdog. `None`: nobody watches.
+    /// From one [`Notify::ping`] to the next: half of the manager's watchdog, as sd_watchdog_enabled(3) recommends.
+    /// `None`: nobody watches.
     pub fn every(&self) -> Option<Duration> {
-        self.watchdog.map(|w| w / 3)
+        self.watchdog.map(|w| w / 2)
     }
 
     /// What the operator should know once, at the start, when no one kills a frozen daemon within W (`bound`).
@@ -92,7 +93,7 @@ impl Notify {
 
     fn tell(&self, message: &str) {
         if let Some(socket) = &self.socket {
-            // A full queue loses a status, or a third of the pings: the next one comes.
+            // A full queue loses a status or a ping: PID 1 that does not read for W has other troubles.
             let _ = socket.send(message.as_bytes());
         }
     }
