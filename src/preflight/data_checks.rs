@@ -107,7 +107,7 @@ fn manifests(i: &mut Inspection) {
     let names: Vec<&str> = i.facts.manifests.iter().filter(foreign).map(String::as_str).collect();
     if !names.is_empty() {
         let message = format!("the kubelet would run what is not hamaster's: {}", names.join(", "));
-        let hint = format!("mv {}/{} /root/    # and each of the others", dir.display(), names[0]);
+        let hint = format!("mv {}/{} /var/tmp/    # and each of the others", dir.display(), names[0]);
         i.find(&catalog::MANIFESTS, dir.display().to_string(), message, hint);
     }
 }

@@ -4,6 +4,9 @@
 #![allow(clippy::disallowed_methods)] // tests act on files, processes and time
 
 mod certs;
+#[allow(dead_code, reason = "the simulation draws more")]
+#[path = "../elect_sim/chance.rs"]
+mod chance;
 mod elector;
 mod etcd;
 mod fault;

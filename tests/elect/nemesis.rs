@@ -5,41 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::chance::Chance;
 use crate::elector::{Elector, Profile};
 use crate::fault::Fault;
 use crate::group::{Cluster, Group, NODES};
 use crate::network::skipped;
 use crate::node::Node;
 use crate::report::{Blow, Report, Run};
-
-/// What a run is drawn from: splitmix64.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    /// The same seed, the same numbers.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Any number.
-    pub(crate) fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `n` − 1.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.number() % n
-    }
-
-    /// One of them.
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// One or two faults at once, for how long.
 #[derive(Debug, Clone)]
@@ -56,12 +28,12 @@ pub(crate) struct Step {
 
 /// What happens in the run of a seed.
 pub(crate) fn schedule(seed: u64, elector: Elector, profile: Profile) -> Vec<Step> {
-    let mut dice = Dice::new(seed);
+    let mut chance = Chance::new(seed);
     let all = Fault::all(elector);
     let mut step = || {
-        let mut faults = vec![dice.pick(&all)];
-        if dice.below(4) == 0 {
-            let second = dice.pick(&all);
+        let mut faults = vec![chance.pick(&all)];
+        if chance.below(4) == 0 {
+            let second = chance.pick(&all);
             let both_about_etcd = faults[0].is_about_etcd() && second.is_about_etcd();
             if faults[0].combines() && second.combines() && second != faults[0] && !both_about_etcd {
                 faults.push(second);
@@ -70,12 +42,12 @@ pub(crate) fn schedule(seed: u64, elector: Elector, profile: Profile) -> Vec<Ste
             }
         }
         let bound = elector.takeover(profile).as_millis() as u64;
-        let short = 50 + dice.below(bound / 3);
-        let long = bound + dice.below(2000);
-        let lasting = Duration::from_millis(dice.pick(&[short, long, long]));
+        let short = 50 + chance.below(bound / 3);
+        let long = bound + chance.below(2000);
+        let lasting = Duration::from_millis(chance.pick(&[short, long, long]));
         let anyone = faults.iter().all(|f| f.is_about_a_node());
-        let distance = if anyone && dice.below(4) == 0 { 1 + dice.below(NODES as u64 - 1) as usize } else { 0 };
-        Step { faults, distance, lasting, draw: dice.number() }
+        let distance = if anyone && chance.below(4) == 0 { 1 + chance.below(NODES as u64 - 1) as usize } else { 0 };
+        Step { faults, distance, lasting, draw: chance.next() }
     };
     vec![step(), step()]
 }

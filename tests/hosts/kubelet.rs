@@ -25,7 +25,7 @@ network:
 runtime: containerd
 election:
   mode: native
-templates: /root/templates
+templates: /srv/templates
 ";
 
 /// Makes a host of namespaces enough of a host for a kubelet, before any service: cgroup controllers it can write to,
@@ -89,11 +89,11 @@ fn node<'lab>(lab: &'lab Lab, programs: &Path) -> Machine<'lab> {
     host.boot();
 
     host.ok(&["systemctl", "start", "containerd"]);
-    for image in host.ok(&["ls", "/root/images"]).lines() {
-        host.ok(&["ctr", "-n", "k8s.io", "images", "import", &format!("/root/images/{image}")]);
+    for image in host.ok(&["ls", "/srv/images"]).lines() {
+        host.ok(&["ctr", "-n", "k8s.io", "images", "import", &format!("/srv/images/{image}")]);
     }
     host.ok(&["systemctl", "stop", "containerd"]);
-    fs::remove_dir_all(host.path("/root/images")).unwrap();
+    fs::remove_dir_all(host.path("/srv/images")).unwrap();
     host
 }
 
@@ -103,7 +103,7 @@ fn override_templates(host: &Machine) {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(name)).unwrap();
         let changed = change(&text);
         assert_ne!(text, changed, "{name}");
-        host.write(&format!("/root/templates/{name}"), &changed, 0o644);
+        host.write(&format!("/srv/templates/{name}"), &changed, 0o644);
     };
     own("kubelet/config.yaml.hbs", &|t| {
         t.replace("cgroupDriver: systemd\n", "cgroupDriver: cgroupfs\nfailSwapOn: false\nenforceNodeAllocatable: []\n")
@@ -118,7 +118,7 @@ fn override_templates(host: &Machine) {
 
 /// Images of the static programs, under the names the manifests have, as files on the host's disk.
 fn images(host: &Machine, programs: &Path) {
-    let dir = host.path("/root/images");
+    let dir = host.path("/srv/images");
     fs::create_dir_all(&dir).unwrap();
     let image = |name: String, program: &Path| {
         let file = dir.join(program.file_name().unwrap()).with_extension("tar");
@@ -128,7 +128,7 @@ fn images(host: &Machine, programs: &Path) {
     for component in COMPONENTS {
         image(format!("{component}:{VERSION}"), &programs.join(component));
     }
-    let pause = host.path("/root/pause");
+    let pause = host.path("/srv/pause");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hosts/pause.c");
     tool("cc", &["-Os", "-static", "-o", pause.to_str().unwrap(), source]);
     image("pause:3.2".into(), &pause);

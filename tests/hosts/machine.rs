@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl<'lab> Machine<'lab> {
                 panic!("{}: systemd-nspawn ended with {status}: {}", self.name, self.console());
             }
             leader = leader.or_else(|| first_process_in(nspawn.id()));
-            leader.is_some_and(|l| fs::exists(format!("/proc/{l}/root/run/systemd/private")).unwrap_or(false))
+            leader.is_some_and(|l| Path::new(&format!("/proc/{l}/root")).join("run/systemd/private").exists())
         });
         self.on = Some(Power { nspawn, leader: leader.unwrap() });
         let state = self.run(&["systemctl", "is-system-running", "--wait"]);
