@@ -1,6 +1,7 @@
 //! etcd: the keys hamaster keeps there, what a member answers, and the one adapter that talks to it.
 
 pub mod client;
+pub mod membership;
 
 /// Keys hamaster reads and writes in etcd.
 pub mod keys {
