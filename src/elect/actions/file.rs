@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::confirm::Checker;
 use super::hook::Term;
 use super::ladder::{Bounds, Rung};
@@ -214,14 +216,24 @@ impl FileAction {
     /// Whether it could lead.
     fn fitness(&mut self) -> Result<(), String> {
         self.source.load(None, self.removal)?;
-        self.manifest.probe().map_err(|e| format!("{}: cannot write: {e}", self.manifest.dir().display()))
+        self.manifest.probe().map_err(|e| {
+            let dir = self.manifest.dir().display();
+            let look = match e {
+                Errno::NOENT => "mkdir -p",
+                Errno::ROFS => "findmnt --target",
+                Errno::NOSPC | Errno::DQUOT => "df --output=target,avail,iavail",
+                Errno::PERM | Errno::ACCESS => "lsattr -d",
+                _ => "ls -ld",
+            };
+            format!("{dir}: cannot write: {e}; hint: {look} {dir}")
+        })
     }
 
     fn in_the_way(&self) -> String {
         format!("{} is there and no file", self.manifest.dest().display())
     }
 
-    fn cannot(&self, verb: &str, e: rustix::io::Errno) -> String {
+    fn cannot(&self, verb: &str, e: Errno) -> String {
         format!("cannot {verb} {}: {e}", self.manifest.dest().display())
     }
 }

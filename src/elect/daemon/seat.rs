@@ -251,8 +251,9 @@ impl Seat {
             }
             Effect::Exit(exit) => {
                 if exit == Exit::Duplicate {
-                    let hint = "give each host its own `id`";
-                    journal.say(&self.group.name, &format!("another process uses this identity; {hint}"));
+                    let id = self.machine.status().id;
+                    let line = format!("another process uses the identity `{id}`; hint: give each host its own `id`");
+                    journal.say(&self.group.name, &line);
                 }
                 self.exit = Some(exit);
             }
