@@ -11,6 +11,7 @@ mod elector;
 mod etcd;
 mod fault;
 mod group;
+mod input;
 mod naive;
 mod nemesis;
 mod network;
