@@ -10,14 +10,6 @@ use hamaster::elect::view::Key;
 use crate::script::{RIVAL, Script, at, candidate, timing};
 use crate::{leading, waiting};
 
-fn ordered(s: &Script) -> (Instant, Instant) {
-    let stop = |e: &Effect| match e {
-        Effect::Stop { gone, dead } => Some((*gone, *dead)),
-        _ => None,
-    };
-    s.effects.iter().rev().find_map(stop).unwrap()
-}
-
 #[test]
 fn a_crash_in_the_middle_of_a_stop_does_not_begin_its_bounds_anew() {
     let t = timing();
@@ -26,19 +18,19 @@ fn a_crash_in_the_middle_of_a_stop_does_not_begin_its_bounds_anew() {
     let mut s = Script::new("a");
     s.payload_hangs = true;
     s.boot();
-    assert_eq!(ordered(&s), (at(0) + removal, at(0) + removal + stop));
+    assert_eq!(s.ordered_stop(), (at(0) + removal, at(0) + removal + stop));
 
     // The deadline passed W and f ago: the file should be gone now, and K runs.
     let mut s = Script::unfinished("a", at(0).before(t.watchdog() + removal));
     s.payload_hangs = true;
     s.boot();
-    assert_eq!(ordered(&s), (at(0), at(0) + removal + stop));
+    assert_eq!(s.ordered_stop(), (at(0), at(0) + removal + stop));
 
     // Long overdue: no grace, but all of K, for nobody may be there to be asked.
     let mut s = Script::unfinished("a", at(0).before(Duration::from_secs(60)));
     s.payload_hangs = true;
     s.boot();
-    let (gone, dead) = ordered(&s);
+    let (gone, dead) = s.ordered_stop();
     assert_eq!(dead, at(0) + removal + stop);
     assert!(dead.before(dead.since(gone) / 2) < at(0), "it is to be killed at once");
     // And a third process hears of it as well.

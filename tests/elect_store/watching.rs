@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hamaster::elect::config::Endpoint;
 use hamaster::elect::event::Interest;
 use hamaster::elect::record::{Candidate, Identity, LeaseId};
 use hamaster::elect::store::{Store, StoreEvent};
@@ -32,6 +33,16 @@ async fn flows(writer: &Store, watch: &mut Watching, n: u64) {
     assert!(matches!(event, StoreEvent::Changed(_)), "{event:?}");
 }
 
+/// Someone leads, and the member that tells a watch of it freezes. The store of another host, and the watch.
+async fn freeze_under_a_watch(cluster: &Cluster, member: u16, endpoints: &[Endpoint]) -> (Store, Watching) {
+    let other = writer(cluster, member);
+    done(&other, &lead(1)).await;
+    let mut watch = Watching::new(&cluster.store_at(endpoints), Interest::Group, SILENCE);
+    flows(&other, &mut watch, 1).await;
+    cluster.signal(member, Signal::STOP);
+    (other, watch)
+}
+
 #[test]
 fn first_the_group_then_every_change() {
     let cluster = Cluster::new(3);
@@ -55,12 +66,7 @@ fn a_member_that_dies_or_freezes_hides_nothing() {
     let mut cluster = Cluster::new(3);
     let (follower, endpoints) = cluster.follower_first();
     run(async {
-        let other = writer(&cluster, follower);
-        done(&other, &lead(1)).await;
-        let store = cluster.store_at(&endpoints);
-        let mut watch = Watching::new(&store, Interest::Group, SILENCE);
-        flows(&other, &mut watch, 1).await;
-        cluster.signal(follower, Signal::STOP);
+        let (other, mut watch) = freeze_under_a_watch(&cluster, follower, &endpoints).await;
         done(&other, &beat(2)).await;
         watch.beat(2).await;
         cluster.signal(follower, Signal::CONT);
@@ -80,12 +86,7 @@ fn a_compaction_is_not_a_deletion() {
     let mut cluster = Cluster::new(3);
     let (follower, endpoints) = cluster.follower_first();
     run(async {
-        let other = writer(&cluster, follower);
-        done(&other, &lead(1)).await;
-        let store = cluster.store_at(&endpoints);
-        let mut watch = Watching::new(&store, Interest::Group, SILENCE);
-        flows(&other, &mut watch, 1).await;
-        cluster.signal(follower, Signal::STOP);
+        let (other, mut watch) = freeze_under_a_watch(&cluster, follower, &endpoints).await;
         let mut last = 0;
         for n in 2..20 {
             last = done(&other, &beat(n)).await.0;

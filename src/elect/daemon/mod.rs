@@ -470,7 +470,7 @@ impl Daemon {
         // The key in the queue goes with the lease; if etcd cannot be told, it goes by itself.
         self.session.close().await;
         self.seats.clear();
-        self.journal.say("", &format!("ended: {ended:?}").to_lowercase());
+        self.journal.say("", &format!("ended: {ended}"));
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
