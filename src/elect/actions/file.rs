@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::bounded;
 use super::confirm::Checker;
 use super::hook::Term;
 use super::ladder::{Bounds, Rung};
@@ -225,7 +226,7 @@ impl FileAction {
                 Errno::PERM | Errno::ACCESS => "lsattr -d",
                 _ => "ls -ld",
             };
-            format!("{dir}: cannot write: {e}; hint: {look} {dir}")
+            format!("{dir}: cannot write: {}; hint: {look} {dir}", bounded::told(e))
         })
     }
 
@@ -234,7 +235,7 @@ impl FileAction {
     }
 
     fn cannot(&self, verb: &str, e: Errno) -> String {
-        format!("cannot {verb} {}: {e}", self.manifest.dest().display())
+        format!("cannot {verb} {}: {}", self.manifest.dest().display(), bounded::told(e))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::bounded::Bounded;
+use super::bounded::{self, Bounded};
 use crate::elect::config::{self, FileKind};
 use crate::elect::record::Token;
 
@@ -78,7 +78,7 @@ impl Source {
             let file = File::open(&path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut bytes));
             file.map(|_| bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
         };
-        let show = |e| failed(format!("{e}; hint: ls -l {}", self.path.display()));
+        let show = |e| failed(format!("{}; hint: ls -l {}", bounded::told(e), self.path.display()));
         let bytes = self.bounded.run(within, read).map_err(show)?;
         if bytes.len() as u64 > LARGEST {
             return Err(failed(format!("larger than {} MiB", LARGEST >> 20)));

@@ -294,7 +294,7 @@ impl Daemon {
                 self.refused = matches!(error.kind, StoreErrorKind::Auth | StoreErrorKind::Tls);
                 self.journal.trouble(boottime(), "", &format!("{error}; hint: {}", error.hint));
             }
-            StoreEvent::Back => self.journal.say("", "etcd answers again"),
+            StoreEvent::Back => self.journal.say("", "etcd answers"),
             _ => {}
         }
     }
