@@ -185,8 +185,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.unit.lock().unwrap().ended = true;
-        self.signal(Signal::KILL);
+        {
+            // Under one lock: a supervisor that sees the end waits for its child.
+            let mut unit = self.unit.lock().unwrap();
+            unit.ended = true;
+            if let Some(child) = &unit.child {
+                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            }
+        }
         let _ = self.supervisor.take().map(JoinHandle::join);
     }
 }
