@@ -20,4 +20,7 @@ mod oracle;
 mod reconfigured;
 mod refusals;
 mod report;
+#[path = "../elect_actions/runtime.rs"]
+#[allow(dead_code, reason = "nothing runs in it here")]
+mod runtime;
 mod scenarios;

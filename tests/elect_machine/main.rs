@@ -185,6 +185,7 @@ fn a_payload_that_cannot_be_stopped_keeps_the_key() {
     s.step(Event::Stopped(Err("read-only".into())));
     assert_eq!(s.exit(), Some(Exit::Unfenced));
     assert!(s.store.leader().is_some());
+    assert!(s.status().deadline_ns.is_some(), "whoever comes after it must know of it");
 }
 
 #[test]

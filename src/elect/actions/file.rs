@@ -87,6 +87,7 @@ impl FileAction {
     /// Makes the destination hold `content`, by way of nothing when a pod must not meet its successor.
     fn put(&mut self, content: &Content, found: &Found, line: &Line) -> Result<(), Failed> {
         if *found == Found::File(content.bytes.clone()) {
+            self.checker.found();
             return Ok(());
         }
         let replaces = matches!(found, Found::File(_)) && self.update == Update::Replace;
@@ -170,6 +171,8 @@ impl FileAction {
         }
         // By hand: put back at once, by replacement. A kubelet that saw the other content restarts the pod anyway.
         let cleared = if found == Found::Other { self.manifest.remove().is_ok() } else { true };
+        // A pod that went with the file may be begun anew.
+        self.checker.appears();
         if cleared && self.manifest.install(&wanted.bytes, line.until()).is_ok() {
             return Some(PayloadEvent::Synced);
         }

@@ -171,10 +171,10 @@ impl Seat {
             PayloadEvent::SourceInvalid(_) => metrics.source_invalid(name, true),
             _ => {}
         }
-        let [old, new] = [self.installed, self.payload.digest()].map(|d| d.map(|d| d.to_string()));
-        if old != new {
+        let new = self.payload.digest();
+        if self.installed != new {
+            let [old, new] = [std::mem::replace(&mut self.installed, new), new].map(|d| d.map(|d| d.to_string()));
             metrics.manifest(name, old.as_deref(), new.as_deref());
-            self.installed = self.payload.digest();
         }
     }
 
