@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use hamaster::elect::event::{Effect, Event, Exit};
 use hamaster::elect::instant::Instant;
+use hamaster::elect::timing::with_drift;
 use hamaster::elect::txn::Op;
 use hamaster::elect::view::Key;
 
-use crate::script::{RIVAL, Script, at, candidate, timing};
+use crate::script::{RIVAL, Script, at, candidate, ms, timing};
 use crate::{leading, waiting};
 
 #[test]
@@ -96,5 +97,23 @@ fn a_bound_that_nobody_can_have_does_not_stop_a_group_for_ever() {
     s.until(at(0) + longest);
     assert_eq!(s.status().state, "head");
     s.until(at(0) + longest + longest / 10);
+    assert_eq!(s.status().state, "leading");
+}
+
+/// What is not there has no revision: only a mark tells a vacancy from another one.
+#[test]
+fn who_did_not_see_a_leader_come_and_go_waits_anew() {
+    let wait = with_drift(timing().bound());
+    let mut s = Script::new("b");
+    s.boot();
+    s.until((at(0) + wait).before(ms(100)));
+    assert_eq!(s.status().state, "head");
+    // The watch is deaf: another led, and everything was deleted.
+    s.store.lead("a", 70);
+    s.store.delete(Key::Leader);
+    s.store.delete(Key::Term);
+    s.until(at(0) + wait + ms(200));
+    assert_eq!(s.status().state, "head", "it led while the other may still run");
+    s.until(s.now + wait + ms(200));
     assert_eq!(s.status().state, "leading");
 }

@@ -400,11 +400,6 @@ impl Machine {
 
     fn watch(&mut self, interest: Interest, out: &mut Vec<Effect>) {
         if self.interest != Some(interest) {
-            // Who did not look at the leader cannot tell a group that never had one from one whose keys were deleted.
-            let looked = matches!(self.interest, Some(Interest::Group));
-            if !looked && matches!(self.standing, Standing::Vacant { term_modified: 0, .. }) {
-                self.standing = Standing::Unknown;
-            }
             self.interest = Some(interest);
             self.reading = true;
             out.push(Effect::Watch(interest));

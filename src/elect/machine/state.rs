@@ -97,6 +97,7 @@ pub(super) enum Ask {
     Enqueue(LeaseId),
     Update,
     Dequeue,
+    Mark { term: Term },
     Take { term: Term },
     Acquire,
     Renew { beat: u64 },
