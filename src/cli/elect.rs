@@ -4,6 +4,7 @@ mod fence;
 pub(super) mod podmaster;
 mod report;
 mod request;
+mod stop;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -101,6 +102,12 @@ enum ElectCommand {
     },
     /// The configuration with every default, and what follows from its times
     Config,
+    /// End the daemon with this process id, by force once its lead is over
+    Stop {
+        /// As systemd's MAINPID
+        #[arg(value_name = "PID")]
+        pid: i32,
+    },
     /// Remove what this host led: at boot, and after a daemon that died
     Fence {
         /// Keep what a daemon started now will go on with
@@ -119,7 +126,7 @@ enum ElectCommand {
 pub fn run(args: &ElectArgs, ui: &Ui) -> Result<ExitCode> {
     let config = match (&args.command, args.resolve()) {
         // A file that was edited since must not keep what it led alive: it is fenced by what the daemon ran with.
-        (Some(ElectCommand::Fence { .. }), Err(error)) => {
+        (Some(ElectCommand::Fence { .. } | ElectCommand::Stop { .. }), Err(error)) => {
             let accepted = read(Some(Path::new(ACCEPTED)));
             accepted.inspect(|_| ui.error(&error)).map_err(|_| error)?
         }
@@ -135,6 +142,7 @@ pub fn run(args: &ElectArgs, ui: &Ui) -> Result<ExitCode> {
         Some(ElectCommand::Pause { group, time }) => request::pause(&config, group, time.as_deref(), ui),
         Some(ElectCommand::Resume { group }) => request::resume(&config, group, ui),
         Some(ElectCommand::Break { group, token }) => request::break_lead(&config, group, token, ui),
+        Some(ElectCommand::Stop { pid }) => stop::run(&config, *pid),
         Some(ElectCommand::Fence { unless_adoptable, unit }) => {
             fence::run(&config, *unless_adoptable, unit.as_deref(), ui)
         }

@@ -103,6 +103,22 @@ pub struct Term {
     pub largest_bound: Duration,
 }
 
+impl Term {
+    /// The term of a group that has none: nobody knows who led before, and for how long it may still run.
+    pub fn unknown(bound: Duration) -> Self {
+        Self {
+            number: 0,
+            holder: String::new(),
+            nonce: String::new(),
+            state: TermState::Held,
+            cause: "vacant".to_owned(),
+            heir: None,
+            bound,
+            largest_bound: bound,
+        }
+    }
+}
+
 /// How a term stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -140,15 +140,13 @@ impl Timing {
         self.lease() + self.stop
     }
 
-    /// When the file must be gone and when what ran is to be dead, for a stop that begins `now`: f and K from now. What
-    /// an earlier life led until `deadline` is already being waited for by others, so its s + L and s + B hold, as far
-    /// as they can still be kept: what is overdue is killed at once, and has half of K before anything worse.
+    /// When the file must be gone and when what ran is to be dead, for a stop that begins `now`: f and K from now. For
+    /// what an earlier life led until `deadline` others wait already: its s + L holds, so the grace that ends halfway
+    /// from there to death is shorter, or over. Death itself may take all of K: where nobody can be asked it is waited.
     pub fn stop_by(&self, deadline: Option<Instant>, now: Instant) -> (Instant, Instant) {
         let gone = now + self.removal;
-        let dead = gone + self.stop;
-        let Some(deadline) = deadline else { return (gone, dead) };
-        let promised = deadline + self.watchdog + self.removal;
-        (promised.min(gone), (promised + self.stop).clamp(gone + self.stop / 2, dead))
+        let promised = deadline.map_or(gone, |deadline| deadline + self.watchdog + self.removal);
+        (promised.min(gone), gone + self.stop)
     }
 
     /// An etcd outage shorter than this goes unnoticed: F − h − o.

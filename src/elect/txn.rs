@@ -65,6 +65,19 @@ pub fn dequeue(lease: LeaseId) -> Txn {
     Txn { when: vec![], then: vec![Op::Delete(Key::Candidate(lease))] }
 }
 
+/// Notes that the group has no term: its wait begins with this write. What is not there has no revision to compare, so
+/// who was cut off could not tell that someone led, and was deleted with all keys, since it looked.
+pub fn mark(lease: LeaseId, create: i64, term: &Term) -> Txn {
+    Txn {
+        when: vec![
+            Compare::Create(Key::Leader, 0),
+            Compare::Create(Key::Candidate(lease), create),
+            Compare::Create(Key::Term, 0),
+        ],
+        then: vec![Op::Put(Key::Term, json(term), None)],
+    }
+}
+
 /// Becomes leader. The compare of the own candidate key keeps out who lost its lease without knowing (a phantom), that
 /// of `term` whoever does not know how the last leader ended.
 pub fn acquire(lease: LeaseId, create: i64, term_modified: i64, leader: &Leader, term: &Term) -> Txn {

@@ -98,8 +98,13 @@ impl Client {
     /// # Errors
     /// When the member does not answer or has no quorum.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let answer = self.call(&format!("read {key}"), async |mut c| c.get(key, None).await)?;
-        Ok(answer.kvs().first().map(|kv| kv.value().to_vec()))
+        Ok(self.read(key)?.kvs().first().map(|kv| kv.value().to_vec()))
+    }
+
+    /// Asked twice: a cluster that elects its leader answers nobody for a while, and to read again does no harm.
+    fn read(&self, key: &str) -> Result<etcd_client::GetResponse> {
+        let once = || self.call(&format!("read {key}"), async |mut c| c.get(key, None).await);
+        once().or_else(|_| once())
     }
 
     /// Creates `key`; an existing one stays as it is. True when it was created.
@@ -132,7 +137,7 @@ impl Client {
     /// # Errors
     /// When the member does not answer, or another writer was faster.
     pub fn put_spec(&self, yaml: &str) -> Result<u64> {
-        let answer = self.call("read the spec", async |mut c| c.get(keys::SPEC, None).await)?;
+        let answer = self.read(keys::SPEC)?;
         let seen = answer.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision);
         let generation = self.spec()?.map_or(0, |r| r.generation) + 1;
         let value = serde_json::to_vec(&Registered { generation, spec: yaml.to_owned() })

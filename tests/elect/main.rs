@@ -11,6 +11,7 @@ mod elector;
 mod etcd;
 mod fault;
 mod group;
+mod input;
 mod naive;
 mod nemesis;
 mod network;
@@ -19,4 +20,7 @@ mod oracle;
 mod reconfigured;
 mod refusals;
 mod report;
+#[path = "../elect_actions/runtime.rs"]
+#[allow(dead_code, reason = "nothing runs in it here")]
+mod runtime;
 mod scenarios;

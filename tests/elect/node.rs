@@ -154,6 +154,14 @@ impl Node {
         fs::write(self.plan.place.join("boot-id"), random_id()).unwrap();
     }
 
+    /// What it says of itself, in its status file; empty before it says anything.
+    pub(crate) fn status(&self, key: &str) -> String {
+        let file = self.plan.place.join(format!("run/{}.json", self.plan.group));
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        value[key].as_str().map_or_else(|| value[key].to_string(), str::to_owned)
+    }
+
     /// The process runs now.
     pub(crate) fn is_running(&self) -> bool {
         self.unit.lock().unwrap().child.is_some()
@@ -177,8 +185,14 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.unit.lock().unwrap().ended = true;
-        self.signal(Signal::KILL);
+        {
+            // Under one lock: a supervisor that sees the end waits for its child.
+            let mut unit = self.unit.lock().unwrap();
+            unit.ended = true;
+            if let Some(child) = &unit.child {
+                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+            }
+        }
         let _ = self.supervisor.take().map(JoinHandle::join);
     }
 }

@@ -8,6 +8,7 @@ use crate::elector::{Elector, Profile, hamaster};
 use crate::group::{Cluster, Group};
 use crate::network::{skipped, within};
 use crate::node::Node;
+use crate::runtime::{Shared, serve};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -41,6 +42,20 @@ fn move_destination(node: &Node) -> std::path::PathBuf {
     moved
 }
 
+/// The payload is a pod, whose death a container runtime confirms.
+fn make_it_a_pod(node: &Node) {
+    let socket = node.plan.place.join("cri.sock");
+    serve(&socket, &Shared::default());
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: x, image: x}]}\n";
+    fs::write(node.plan.source(), pod).unwrap();
+    node.rewrite(|text| {
+        let cri = format!("kind: pod\n  confirm: cri\n  criSocket: unix://{}", socket.display());
+        let text = text.replace("kind: file\n  confirm: none", &cri);
+        let lines = text.lines().map(|l| if l.starts_with("stopTimeout:") { "stopTimeout: 2s" } else { l });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+}
+
 #[test]
 fn a_daemon_started_with_another_destination_removes_what_the_old_one_left() {
     if skipped() {
@@ -49,6 +64,7 @@ fn a_daemon_started_with_another_destination_removes_what_the_old_one_left() {
     let cluster = Cluster::new(Duration::from_millis(500));
     let group = group(&cluster);
     let node = &group.nodes[0];
+    make_it_a_pod(node);
     let first = spawn(node);
     within(SOON, "it leads", || node.plan.manifest().exists());
     end(first);

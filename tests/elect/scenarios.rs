@@ -45,17 +45,9 @@ fn last_gap(group: &Group<'_>, since: Instant, what: &str) -> Duration {
     gap
 }
 
-/// What the node says of itself.
-fn status(node: &Node, key: &str) -> String {
-    let file = node.plan.place.join(format!("run/{}.json", node.plan.group));
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    value[key].as_str().map_or_else(|| value[key].to_string(), str::to_owned)
-}
-
 fn renews(node: &Node) {
-    let last = status(node, "renewedAtNs");
-    within(SOON, "the leader renews", || status(node, "renewedAtNs") != last);
+    let last = node.status("renewedAtNs");
+    within(SOON, "the leader renews", || node.status("renewedAtNs") != last);
 }
 
 /// The leader of a group, its token and its manifest's inode: what must stay the same.
@@ -69,7 +61,7 @@ struct Office<'a> {
 impl<'a> Office<'a> {
     fn of(group: &'a Group<'a>, leader: usize) -> Self {
         let node = &group.nodes[leader];
-        Self { group, node, token: status(node, "token"), inode: fs::metadata(node.plan.manifest()).unwrap().ino() }
+        Self { group, node, token: node.status("token"), inode: fs::metadata(node.plan.manifest()).unwrap().ino() }
     }
 
     /// Awaits a renewal and finds that nothing changed.
@@ -77,7 +69,7 @@ impl<'a> Office<'a> {
         renews(self.node);
         let logs = || self.group.logs();
         assert_eq!(self.group.oracle.history().changes.len(), 1, "{what} moved the manifest\n{}", logs());
-        assert_eq!(status(self.node, "token"), self.token, "{what} cost the token\n{}", logs());
+        assert_eq!(self.node.status("token"), self.token, "{what} cost the token\n{}", logs());
         let inode = fs::metadata(self.node.plan.manifest()).unwrap().ino();
         assert_eq!(inode, self.inode, "{what} touched the manifest\n{}", logs());
         clean(self.group);
@@ -188,7 +180,7 @@ fn a_clean_release_hands_over_at_once() {
         assert_eq!(old.exits().last().unwrap().code(), Some(0), "{}", old.plan.log());
         old.start();
         leader = group.settle().unwrap();
-        within(SOON, "it waits again", || ["queued", "head"].contains(&status(old, "state").as_str()));
+        within(SOON, "it waits again", || ["queued", "head"].contains(&old.status("state").as_str()));
     }
     gaps.sort();
     println!("handover: median {:?}, most {:?}", gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
@@ -220,7 +212,7 @@ fn who_cannot_write_does_not_lead() {
     let (group, leader) = led(&cluster, "plain");
     let unfit = (leader + 1) % NODES;
     Fault::Unwritable.inject(&group, unfit, 0);
-    within(SOON, "it knows that it cannot", || status(&group.nodes[unfit], "eligible") == "false");
+    within(SOON, "it knows that it cannot", || group.nodes[unfit].status("eligible") == "false");
     Fault::Crash.inject(&group, leader, 0);
     within(SOON, "the third leads", || group.oracle.holder() == Some(NODES - leader - unfit));
     clean(&group);
@@ -298,7 +290,7 @@ fn a_paused_group_gets_no_new_leader() {
     let (group, leader) = led(&cluster, "plain");
     let other = &group.nodes[(leader + 1) % NODES];
     other.ask(&["pause", &group.name]);
-    within(SOON, "the pause is known", || status(other, "paused") == "true");
+    within(SOON, "the pause is known", || other.status("paused") == "true");
     Fault::Crash.inject(&group, leader, 0);
     // A stretch of time in which nothing may happen.
     std::thread::sleep(group.profile.bound() + Duration::from_secs(3));

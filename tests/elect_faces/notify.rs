@@ -27,7 +27,7 @@ fn the_manager_hears_of_everything() {
     notify.stopping();
     let heard = [0; 4].map(|_: u8| received(&manager));
     assert_eq!(heard, ["READY=1", "STATUS=leads vip; since now", "WATCHDOG=1", "STOPPING=1"]);
-    assert_eq!(notify.every(), Some(Duration::from_millis(500)));
+    assert_eq!(notify.every(), Some(Duration::from_millis(750)));
 }
 
 #[test]

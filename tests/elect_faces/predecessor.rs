@@ -1,7 +1,7 @@
 //! Whose payload a daemon must fence before its own configuration counts.
 
 use hamaster::elect::config::{Config, load, to_yaml};
-use hamaster::elect::predecessor::orphans;
+use hamaster::elect::predecessor::{Fate, fence_all, orphans};
 use hamaster::elect::status::Status;
 use hamaster::host::runtime_dir::RuntimeDir;
 
@@ -49,4 +49,39 @@ fn what_the_new_configuration_does_not_look_after_is_fenced() {
     assert_eq!(found(&old, &others[0], ended), [""; 0], "it was seen to end");
     let dir = tempfile::tempdir().unwrap();
     assert!(orphans(&old, &RuntimeDir::open(dir.path()).unwrap(), "boot").is_empty(), "there was none before");
+}
+
+/// The stop of the first ends only when the file of the second is gone.
+#[test]
+fn no_group_waits_for_anothers_fence() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let yaml = format!(
+        "etcd: {{endpoints: ['http://127.0.0.1:2379']}}\nleaseDuration: 30s\ngroups:\n\
+         - {{name: slow, kind: file, sourceFile: {at}/s, destFile: {at}/slow, stopTimeout: 20s, \
+           onStop: [/bin/sh, -c, 'while [ -e {at}/quick ]; do sleep 0.02; done']}}\n\
+         - {{name: quick, kind: file, sourceFile: {at}/s, destFile: {at}/quick, stopTimeout: 0s}}\n\
+         - {{name: spared, kind: file, sourceFile: {at}/s, destFile: {at}/spared, stopTimeout: 0s}}\n"
+    );
+    let config = load("elect.yaml", &yaml).unwrap();
+    for name in ["slow", "quick", "spared"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    let spared = |group: &hamaster::elect::config::Group| (group.name == "spared").then(|| "not yet".to_owned());
+    let fates = fence_all(&config.groups, None, "boot", false, spared);
+    let names: Vec<_> = fates.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["slow", "quick", "spared"]);
+    assert!(matches!(&fates[..], [(_, Fate::Fenced), (_, Fate::Fenced), (_, Fate::Kept(_))]), "{fates:?}");
+    assert!(dir.path().join("spared").exists());
+    // Its time runs out while the others are busy: then it is fenced as well.
+    std::fs::write(dir.path().join("quick"), "").unwrap();
+    let asked = std::cell::Cell::new(0);
+    let runs_out = |group: &hamaster::elect::config::Group| {
+        asked.set(asked.get() + 1);
+        (group.name == "spared" && asked.get() < 4).then(|| "not yet".to_owned())
+    };
+    let groups = [config.groups[0].clone(), config.groups[2].clone(), config.groups[1].clone()];
+    let fates = fence_all(&groups, None, "boot", false, runs_out);
+    assert!(fates.iter().all(|(_, fate)| matches!(fate, Fate::Fenced)), "{fates:?}");
+    assert!(!dir.path().join("spared").exists());
 }

@@ -135,11 +135,7 @@ fn a_leader_fences_when_renewals_stay_unanswered_and_counts_from_the_send_time()
     s.payload_hangs = true;
     s.until(sent + timing().fence() + ms(1));
     assert_eq!(s.status().state, "fencing");
-    let stop = s.effects.iter().rev().find_map(|e| match e {
-        Effect::Stop { gone, dead } => Some((*gone, *dead)),
-        _ => None,
-    });
-    assert_eq!(stop, Some((sent + timing().lease(), sent + timing().bound())));
+    assert_eq!(s.ordered_stop(), (sent + timing().lease(), sent + timing().bound()));
 }
 
 #[test]
@@ -189,6 +185,7 @@ fn a_payload_that_cannot_be_stopped_keeps_the_key() {
     s.step(Event::Stopped(Err("read-only".into())));
     assert_eq!(s.exit(), Some(Exit::Unfenced));
     assert!(s.store.leader().is_some());
+    assert!(s.status().deadline_ns.is_some(), "whoever comes after it must know of it");
 }
 
 #[test]
@@ -323,15 +320,7 @@ fn a_release_that_never_ends_is_given_up_by_the_bound_that_was_ordered() {
     s.payload_hangs = true;
     s.until(at(20_000));
     s.step(Event::Terminate);
-    let dead = s
-        .effects
-        .iter()
-        .rev()
-        .find_map(|e| match e {
-            Effect::Stop { dead, .. } => Some(*dead),
-            _ => None,
-        })
-        .unwrap();
+    let (_, dead) = s.ordered_stop();
     s.until(dead);
     // The last rung, told once.
     s.step(Event::Stopped(Err("immortal".into())));

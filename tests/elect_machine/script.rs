@@ -95,6 +95,15 @@ impl Script {
         })
     }
 
+    /// By when the file was to be gone and the payload dead, in the last order to stop.
+    pub(crate) fn ordered_stop(&self) -> (Instant, Instant) {
+        let stop = |e: &Effect| match e {
+            Effect::Stop { gone, dead } => Some((*gone, *dead)),
+            _ => None,
+        };
+        self.effects.iter().rev().find_map(stop).unwrap()
+    }
+
     pub(crate) fn last_renewal(&self) -> Instant {
         Instant::from_nanos(self.status().renewed_at_ns.unwrap())
     }

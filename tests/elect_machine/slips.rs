@@ -4,19 +4,12 @@ use std::time::Duration;
 
 use hamaster::elect::event::{Effect, Event, Exit};
 use hamaster::elect::instant::Instant;
+use hamaster::elect::timing::with_drift;
 use hamaster::elect::txn::Op;
 use hamaster::elect::view::Key;
 
-use crate::script::{RIVAL, Script, at, candidate, timing};
+use crate::script::{RIVAL, Script, at, candidate, ms, timing};
 use crate::{leading, waiting};
-
-fn ordered(s: &Script) -> (Instant, Instant) {
-    let stop = |e: &Effect| match e {
-        Effect::Stop { gone, dead } => Some((*gone, *dead)),
-        _ => None,
-    };
-    s.effects.iter().rev().find_map(stop).unwrap()
-}
 
 #[test]
 fn a_crash_in_the_middle_of_a_stop_does_not_begin_its_bounds_anew() {
@@ -26,20 +19,20 @@ fn a_crash_in_the_middle_of_a_stop_does_not_begin_its_bounds_anew() {
     let mut s = Script::new("a");
     s.payload_hangs = true;
     s.boot();
-    assert_eq!(ordered(&s), (at(0) + removal, at(0) + removal + stop));
+    assert_eq!(s.ordered_stop(), (at(0) + removal, at(0) + removal + stop));
 
     // The deadline passed W and f ago: the file should be gone now, and K runs.
     let mut s = Script::unfinished("a", at(0).before(t.watchdog() + removal));
     s.payload_hangs = true;
     s.boot();
-    assert_eq!(ordered(&s), (at(0), at(0) + stop));
+    assert_eq!(s.ordered_stop(), (at(0), at(0) + removal + stop));
 
-    // Long overdue: half of what there is at all, and a first half that is over.
+    // Long overdue: no grace, but all of K, for nobody may be there to be asked.
     let mut s = Script::unfinished("a", at(0).before(Duration::from_secs(60)));
     s.payload_hangs = true;
     s.boot();
-    let (gone, dead) = ordered(&s);
-    assert_eq!(dead, at(0) + removal + stop / 2);
+    let (gone, dead) = s.ordered_stop();
+    assert_eq!(dead, at(0) + removal + stop);
     assert!(dead.before(dead.since(gone) / 2) < at(0), "it is to be killed at once");
     // And a third process hears of it as well.
     assert_eq!(s.status().deadline_ns.map(Instant::from_nanos), Some(at(0).before(Duration::from_secs(60))));
@@ -104,5 +97,23 @@ fn a_bound_that_nobody_can_have_does_not_stop_a_group_for_ever() {
     s.until(at(0) + longest);
     assert_eq!(s.status().state, "head");
     s.until(at(0) + longest + longest / 10);
+    assert_eq!(s.status().state, "leading");
+}
+
+/// What is not there has no revision: only a mark tells a vacancy from another one.
+#[test]
+fn who_did_not_see_a_leader_come_and_go_waits_anew() {
+    let wait = with_drift(timing().bound());
+    let mut s = Script::new("b");
+    s.boot();
+    s.until((at(0) + wait).before(ms(100)));
+    assert_eq!(s.status().state, "head");
+    // The watch is deaf: another led, and everything was deleted.
+    s.store.lead("a", 70);
+    s.store.delete(Key::Leader);
+    s.store.delete(Key::Term);
+    s.until(at(0) + wait + ms(200));
+    assert_eq!(s.status().state, "head", "it led while the other may still run");
+    s.until(s.now + wait + ms(200));
     assert_eq!(s.status().state, "leading");
 }

@@ -127,5 +127,5 @@ fn finds_a_takeover_that_compares_nothing() {
 
 #[test]
 fn finds_a_phantom() {
-    finds(Bug::Phantom, "without a place in the queue", 2_000);
+    finds(Bug::Phantom, "without a place in the queue", 10_000);
 }

@@ -17,7 +17,7 @@ pub(crate) enum Bug {
     OwnBound,
     /// A takeover does not compare the leader's revision: the compare is lost on the way.
     TakeUncompared,
-    /// An acquisition does not compare the own candidate key: likewise.
+    /// Neither an acquisition nor the mark before it compares the own candidate key: likewise.
     Phantom,
 }
 
@@ -29,7 +29,7 @@ impl Bug {
             Bug::TakeUncompared if txn.then.contains(&Op::Delete(Key::Leader)) => {
                 txn.when.retain(|c| !matches!(c, Compare::Modified(Key::Leader, _)));
             }
-            Bug::Phantom if matches!(txn.then.first(), Some(Op::Put(Key::Leader, ..))) => {
+            Bug::Phantom if matches!(txn.then.first(), Some(Op::Put(Key::Leader | Key::Term, ..))) => {
                 txn.when.retain(|c| !matches!(c, Compare::Create(Key::Candidate(_), _)));
             }
             _ => {}

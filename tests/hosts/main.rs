@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(unreachable_pub, reason = "modules of a test binary")]
 
+mod election;
 mod harness;
 mod init;
 mod kubelet;

@@ -21,7 +21,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("cri-docker.service", "[Service]\nExecStart=/usr/bin/cri-dockerd\n"),
 ];
 const PROGRAMS: &[&str] =
-    &["etcd", "flanneld", "kubelet", "hamaster", "dockerd", "containerd", "cri-dockerd", "test", "modprobe"];
+    &["etcd", "flanneld", "kubelet", "hamaster", "dockerd", "containerd", "cri-dockerd", "test", "modprobe", "kill"];
 
 /// A root with systemd's own units, stubs for every program and the set's units, and their names.
 fn root(set: &Set, dir: &Path) -> Vec<String> {

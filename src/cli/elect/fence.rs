@@ -1,14 +1,15 @@
 //! `hamaster elect fence`: what this host led is gone, whatever became of the daemon.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::seconds;
-use crate::elect::config::Config;
-use crate::elect::predecessor;
-use crate::error::{Error, Problem, Result};
+use crate::elect::config::{Config, Group};
+use crate::elect::predecessor::{self, Fate};
+use crate::error::{Error, Result};
 use crate::host::runtime_dir::RuntimeDir;
 use crate::host::{clock, command, identity};
 use crate::ui::{Format, Ui};
@@ -20,52 +21,54 @@ const ASKED: Duration = Duration::from_secs(1);
 /// Exit code: it may still run.
 const UNFENCED: u8 = 7;
 
-/// Fences all groups; one that fails does not keep the others from it.
+/// Fences all groups at once; one that fails does not keep the others from it.
 pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, ui: &Ui) -> Result<ExitCode> {
     let directory = RuntimeDir::open(&config.runtime_dir);
     if let Err(error) = &directory {
         // Rather two that fence than none.
         ui.warn(&error.to_string());
     }
-    let boot_id = identity::boot_id()?;
-    let (mut fenced, mut kept, mut problems) = (vec![], vec![], vec![]);
     let directory = directory.as_ref().ok();
+    let boot_id = identity::boot_id()?;
     let orphans = directory.map(|d| predecessor::orphans(config, d, &boot_id)).unwrap_or_default();
     // Where the payload was changed meanwhile, both: what the file says now may be there from before.
-    let groups: Vec<_> = orphans.iter().map(|g| (g, false)).chain(config.groups.iter().map(|g| (g, true))).collect();
-    for (group, adoptable) in &groups {
-        let status = directory.and_then(|d| d.read(&group.name)).filter(|_| *adoptable);
-        let left = status.as_ref().map_or(Duration::ZERO, |s| s.left(&boot_id, clock::boottime()));
-        if unless_adoptable && left >= ADOPTABLE && !unit.is_some_and(is_stopping) {
-            ui.say(&format!("{}: kept, its lead lasts {} more", group.name, seconds(left)));
-            kept.push(&group.name);
-            continue;
+    let groups: Vec<_> = orphans.iter().chain(&config.groups).cloned().collect();
+    let stops = unit.is_some_and(is_stopping);
+    let soonest = Cell::new(None::<Duration>);
+    let spared = |group: &Group| {
+        if !unless_adoptable || stops || orphans.iter().any(|o| o.name == group.name) {
+            return None;
         }
-        // A daemon that runs would put it back. It looks after the group itself.
-        let lock = directory.map(|d| d.lock(&group.name)).transpose();
-        if lock.is_err() && unless_adoptable {
-            ui.say(&format!("{}: kept, a daemon runs", group.name));
-            kept.push(&group.name);
-            continue;
-        }
-        let lock = lock.map_err(|e| e.hint("systemctl stop hamaster-elect.service"));
-        match lock.and_then(|_lock| predecessor::fence(group, directory, &boot_id)) {
-            Ok(()) => {
-                ui.say(&format!("{}: fenced", group.name));
-                fenced.push(&group.name);
+        let status = directory?.read(&group.name)?;
+        let left = status.left(&boot_id, clock::boottime());
+        (left >= ADOPTABLE).then(|| {
+            soonest.set(Some(soonest.get().map_or(left, |s| s.min(left))));
+            format!("its lead lasts {} more", seconds(left))
+        })
+    };
+    let fates = predecessor::fence_all(&groups, directory, &boot_id, unless_adoptable, spared);
+    if let (Some(unit), Some(left)) = (unit, soonest.get())
+        && let Err(error) = look_again(left.saturating_sub(ADOPTABLE))
+    {
+        ui.warn(&format!("{error}: if {unit} is stopped before it is started again, nothing removes what is kept"));
+    }
+    let (mut fenced, mut kept) = (vec![], vec![]);
+    for (name, fate) in &fates {
+        match fate {
+            Fate::Fenced => {
+                ui.say(&format!("{name}: fenced"));
+                fenced.push(name);
             }
-            Err(e) => problems.push(Problem {
-                at: group.name.clone(),
-                message: std::iter::once(e.message())
-                    .chain(e.causes().iter().map(String::as_str))
-                    .collect::<Vec<_>>()
-                    .join(": "),
-                hint: e.hints().first().cloned(),
-            }),
+            Fate::Kept(reason) => {
+                ui.say(&format!("{name}: kept, {reason}"));
+                kept.push(name);
+            }
+            Fate::Failed(_) => {}
         }
     }
+    let problems = predecessor::problems(&fates);
     if !problems.is_empty() {
-        let of = groups.len();
+        let of = fates.len();
         return Err(Error::conflict(format!("{} of {of} groups may still run here", problems.len()))
             .problems(problems)
             .exits(UNFENCED));
@@ -74,6 +77,22 @@ pub(super) fn run(config: &Config, unless_adoptable: bool, unit: Option<&str>, u
         ui.json("elect-fence", &json!({ "fenced": fenced, "kept": kept }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has systemd run this very command once more after `wait`, when what was kept is adopted or must go: a unit that is
+/// stopped while it waits for its restart runs nothing more, and one that fails to start may never come back.
+fn look_again(wait: Duration) -> Result<()> {
+    let program = std::env::current_exe().map_err(|e| Error::apply("cannot find the path of this program").cause(e))?;
+    let after = format!("--on-active={}ms", wait.as_millis() + 100);
+    let mut words = vec!["--quiet", "--collect", &after, "--timer-property=AccuracySec=50ms", "--"];
+    let (program, rest) = (program.display().to_string(), std::env::args().skip(1).collect::<Vec<_>>());
+    words.push(&program);
+    words.extend(rest.iter().map(String::as_str));
+    let ran = command::run("systemd-run", &words, ASKED)?;
+    match ran.success() {
+        true => Ok(()),
+        false => Err(Error::apply("systemd sets no timer").cause(ran.stderr.trim())),
+    }
 }
 
 /// Whether systemd stops the unit because it was told to, and so does not start it again. A daemon that is frozen when

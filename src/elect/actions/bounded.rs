@@ -54,3 +54,8 @@ impl Bounded {
         }
     }
 }
+
+/// Why a call failed, in words: what hangs here is no connection.
+pub(super) fn told(e: Errno) -> String {
+    if e == Errno::TIMEDOUT { "the filesystem does not answer in time".to_owned() } else { e.to_string() }
+}

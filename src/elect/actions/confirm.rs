@@ -75,6 +75,11 @@ impl Checker {
         self.appeared = Some(boottime());
     }
 
+    /// The manifest is there as it should be, and was not put there by this process.
+    pub(super) fn found(&mut self) {
+        self.appeared.get_or_insert_with(boottime);
+    }
+
     /// The manifest was there, and went only now; if this process did not put it there, nobody knows how old it was.
     pub(super) fn went(&mut self) {
         let now = boottime();

@@ -27,6 +27,8 @@ pub(super) struct Runtime {
     executor: Option<tokio::runtime::Runtime>,
     /// At the last answer.
     seen: Running,
+    /// What the kubelet last said its node is called: it may be down when it matters.
+    node: Option<String>,
 }
 
 /// Why a pod is not known to be dead.
@@ -46,7 +48,7 @@ struct Running {
 impl Runtime {
     pub(super) fn new(socket: &Path) -> Self {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-        Self { socket: socket.to_owned(), version: "v1", executor, seen: Running::default() }
+        Self { socket: socket.to_owned(), version: "v1", executor, seen: Running::default(), node: None }
     }
 
     /// `Ok` when nothing of `pods` runs. What does is killed, if `kill`; that counts at the next question.
@@ -90,6 +92,7 @@ impl Runtime {
 
     fn running(&mut self, pods: &BTreeSet<PodName>) -> Result<Running, String> {
         let mut running = Running::default();
+        self.node = descendants::arguments_of("kubelet").find_map(|a| hostname_override(&a)).or(self.node.take());
         let namespaces: BTreeSet<&str> = pods.iter().map(|pod| pod.namespace.as_str()).collect();
         for namespace in namespaces {
             let label_selector = HashMap::from([(POD_NAMESPACE.to_owned(), namespace.to_owned())]);
@@ -97,7 +100,7 @@ impl Runtime {
             let sandboxes: SandboxList = self.call("ListPodSandbox", ListSandboxes { filter })?;
             let filter = Some(ContainerFilter { label_selector });
             let containers: ContainerList = self.call("ListContainers", ListContainers { filter })?;
-            let node = node_name(&sandboxes.items);
+            let node = node_name(self.node.as_deref(), &sandboxes.items);
             let ours = |labels: &HashMap<String, String>| {
                 let label = |name| labels.get(name).map_or("", String::as_str);
                 let is = |pod: &PodName| {
@@ -169,9 +172,8 @@ async fn connect(socket: &Path) -> Result<Channel, Status> {
 
 /// A static pod's name is the manifest's and the node's. The node's is what the kubelet was told, or the host name,
 /// unless no static pod bears it: then a kubelet that is gone was given another one.
-fn node_name(sandboxes: &[Sandbox]) -> Option<String> {
-    let told = descendants::arguments_of("kubelet").find_map(|arguments| hostname_override(&arguments));
-    let node = told.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+fn node_name(told: Option<&str>, sandboxes: &[Sandbox]) -> Option<String> {
+    let node = told.map_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned(), str::to_owned);
     let node = node.trim().to_lowercase();
     let suffix = format!("-{node}");
     let bears = |s: &&Sandbox| s.labels.get(POD_NAME).is_some_and(|name| name.ends_with(&suffix));

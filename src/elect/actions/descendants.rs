@@ -27,12 +27,13 @@ pub(super) fn with_environment(meant: impl Fn(&[u8]) -> bool) -> impl Iterator<I
 }
 
 /// The arguments of every process of `program`, its own path first.
-pub(super) fn arguments_of(program: &str) -> impl Iterator<Item = Vec<String>> {
-    let read = |(_, dir): (Pid, PathBuf)| fs::read(dir.join("cmdline")).ok();
+pub(super) fn arguments_of(program: &str) -> impl Iterator<Item = Vec<String>> + use<> {
+    // The name first: to read the arguments takes a lock of the process, which one that hangs may hold.
+    let named = format!("{program}\n");
+    let is = move |dir: &PathBuf| fs::read_to_string(dir.join("comm")).is_ok_and(|comm| comm == named);
+    let read = |dir: PathBuf| fs::read(dir.join("cmdline")).ok();
     let split = |line: Vec<u8>| line.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-    processes().filter_map(read).map(split).filter(move |arguments: &Vec<String>| {
-        arguments.first().is_some_and(|path| path.rsplit('/').next() == Some(program))
-    })
+    processes().map(|(_, dir)| dir).filter(is).filter_map(read).map(split)
 }
 
 fn processes() -> impl Iterator<Item = (Pid, PathBuf)> {

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use super::bounded;
 use super::confirm::Checker;
 use super::hook::Term;
 use super::ladder::{Bounds, Rung};
@@ -84,6 +87,7 @@ impl FileAction {
     /// Makes the destination hold `content`, by way of nothing when a pod must not meet its successor.
     fn put(&mut self, content: &Content, found: &Found, line: &Line) -> Result<(), Failed> {
         if *found == Found::File(content.bytes.clone()) {
+            self.checker.found();
             return Ok(());
         }
         let replaces = matches!(found, Found::File(_)) && self.update == Update::Replace;
@@ -167,6 +171,8 @@ impl FileAction {
         }
         // By hand: put back at once, by replacement. A kubelet that saw the other content restarts the pod anyway.
         let cleared = if found == Found::Other { self.manifest.remove().is_ok() } else { true };
+        // A pod that went with the file may be begun anew.
+        self.checker.appears();
         if cleared && self.manifest.install(&wanted.bytes, line.until()).is_ok() {
             return Some(PayloadEvent::Synced);
         }
@@ -214,15 +220,25 @@ impl FileAction {
     /// Whether it could lead.
     fn fitness(&mut self) -> Result<(), String> {
         self.source.load(None, self.removal)?;
-        self.manifest.probe().map_err(|e| format!("{}: cannot write: {e}", self.manifest.dir().display()))
+        self.manifest.probe().map_err(|e| {
+            let dir = self.manifest.dir().display();
+            let look = match e {
+                Errno::NOENT => "mkdir -p",
+                Errno::ROFS => "findmnt --target",
+                Errno::NOSPC | Errno::DQUOT => "df --output=target,avail,iavail",
+                Errno::PERM | Errno::ACCESS => "lsattr -d",
+                _ => "ls -ld",
+            };
+            format!("{dir}: cannot write: {}; hint: {look} {dir}", bounded::told(e))
+        })
     }
 
     fn in_the_way(&self) -> String {
         format!("{} is there and no file", self.manifest.dest().display())
     }
 
-    fn cannot(&self, verb: &str, e: rustix::io::Errno) -> String {
-        format!("cannot {verb} {}: {e}", self.manifest.dest().display())
+    fn cannot(&self, verb: &str, e: Errno) -> String {
+        format!("cannot {verb} {}: {}", self.manifest.dest().display(), bounded::told(e))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::bounded::Bounded;
+use super::bounded::{self, Bounded};
 use crate::elect::config::{self, FileKind};
 use crate::elect::record::Token;
 
@@ -31,7 +31,10 @@ impl PodName {
     /// # Errors
     /// When they are no YAML, more than one document, or not a Pod with a name and containers.
     pub(super) fn of(bytes: &[u8]) -> Result<Self, String> {
-        let (namespace, name) = config::pod_name(bytes).map_err(|mistake| mistake.message)?;
+        let (namespace, name) = config::pod_name(bytes).map_err(|mistake| match mistake.hint {
+            Some(hint) => format!("{}; hint: {hint}", mistake.message),
+            None => mistake.message,
+        })?;
         Ok(Self { namespace, name })
     }
 }
@@ -75,7 +78,8 @@ impl Source {
             let file = File::open(&path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut bytes));
             file.map(|_| bytes).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
         };
-        let bytes = self.bounded.run(within, read).map_err(|e| failed(e.to_string()))?;
+        let show = |e| failed(format!("{}; hint: ls -l {}", bounded::told(e), self.path.display()));
+        let bytes = self.bounded.run(within, read).map_err(show)?;
         if bytes.len() as u64 > LARGEST {
             return Err(failed(format!("larger than {} MiB", LARGEST >> 20)));
         }

@@ -82,13 +82,15 @@ pub fn source_note(group: &Group, source: &[u8]) -> Option<String> {
 }
 
 fn read(source: &[u8]) -> Result<Pod, Mistake> {
-    let text = std::str::from_utf8(source).map_err(|_| Mistake::new("it is not UTF-8"))?;
+    let other = "write a Pod into it; for any other file write `kind: file` in the group";
+    let text = std::str::from_utf8(source).map_err(|_| Mistake::new("it is not UTF-8").hint(other))?;
     let mut pods: Vec<Pod> = serde_yaml::from_multiple(text).map_err(|e| {
         // The reader's own message quotes the lines around, which may hold a secret.
-        match e.location() {
+        let mistake = match e.location() {
             Some(at) => Mistake::new(format!("line {}, column {}: not the YAML of a pod", at.line(), at.column())),
             None => Mistake::new("not the YAML of a pod"),
-        }
+        };
+        mistake.hint(other)
     })?;
     match (pods.pop(), pods.len()) {
         (Some(pod), 0) => Ok(pod),

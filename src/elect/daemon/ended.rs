@@ -1,5 +1,7 @@
 //! How the daemon ends, as an exit code.
 
+use std::fmt;
+
 use crate::elect::event::Exit;
 
 /// How the daemon ended; see [`Ended::code`].
@@ -34,6 +36,21 @@ impl Ended {
             Ended::Lost => 6,
             Ended::Unfenced => 7,
             Ended::Child(code) => code,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Clean => f.write_str("everything is released"),
+            Ended::StoreUnreachable => f.write_str("etcd cannot be reached"),
+            Ended::StoreRefuses => f.write_str("etcd refuses this host"),
+            Ended::Duplicate => f.write_str("another process uses this identity"),
+            Ended::Lost => f.write_str("leadership was lost"),
+            Ended::Unfenced => f.write_str("the payload could not be stopped"),
+            Ended::Child(code) => write!(f, "the command ended with {code}"),
+            Ended::Reload => f.write_str("it starts anew"),
         }
     }
 }

@@ -49,13 +49,24 @@ const QUEUE_LEASE: Duration = Duration::from_secs(15);
 /// # Errors
 /// When it cannot begin: another process has its runtime directory, files of TLS are unusable. Nothing was installed.
 pub fn run(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Ended> {
+    let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
+    let directory = RuntimeDir::open(&config.runtime_dir)?;
+    let boot_id = identity::boot_id()?;
+    // Before there is a runtime: a payload's death is asked for with one of its own.
+    let others = predecessor::clear(&config, &directory, &boot_id, |group, line| journal.say(group, line))?;
+    // What another process has is in the old file only.
+    if others.is_empty()
+        && let Err(e) = directory.accept(&super::config::to_yaml(&config))
+    {
+        journal.say("", &format!("cannot write {}: {e}", directory.accepted().display()));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::apply("cannot start the daemon").cause(e))?;
     let local = tokio::task::LocalSet::new();
     let ended = local.block_on(&runtime, async {
-        let mut daemon = Daemon::new(config, reread)?;
+        let mut daemon = Daemon::new(config, directory, &boot_id, journal, reread)?;
         let ended = daemon.serve().await;
         daemon.close(ended).await;
         Ok(ended)
@@ -109,29 +120,25 @@ enum Woken {
 }
 
 impl Daemon {
-    fn new(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Self> {
-        let directory = RuntimeDir::open(&config.runtime_dir)?;
-        let boot_id = identity::boot_id()?;
+    fn new(
+        config: Config,
+        directory: RuntimeDir,
+        boot_id: &str,
+        journal: Journal,
+        reread: Box<dyn Fn() -> Result<Config>>,
+    ) -> Result<Self> {
         let now = boottime();
         let id = config.id.clone().unwrap_or_else(identity::hostname);
         let who = super::record::Identity {
             id,
             machine_id: identity::machine_id(),
-            boot_id: boot_id.clone(),
+            boot_id: boot_id.to_owned(),
             nonce: identity::nonce()?,
         };
         let store = Store::new(&config.endpoints, config.tls.clone())?;
         let (outbox, inbox) = unbounded_channel();
-        let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
         let board = Arc::new(Mutex::new(Board::new(config.groups.iter().map(|g| g.name.as_str()))));
         let session = store.session(QUEUE_LEASE, forward(&outbox, Message::Session));
-        for orphan in predecessor::orphans(&config, &directory, &boot_id) {
-            // Whoever has it looks after it.
-            let Ok(lock) = directory.lock(&orphan.name) else { continue };
-            journal.say(&orphan.name, "was led under another configuration: fenced before this one counts");
-            predecessor::fence(&orphan, Some(&directory), &boot_id)?;
-            drop(lock);
-        }
         let mut seats = vec![];
         for (n, group) in config.groups.iter().enumerate() {
             let seat = Seat::new(n, group, &config, &who, &directory, &outbox, now)?;
@@ -139,9 +146,6 @@ impl Daemon {
                 session.revoke(lease);
             }
             seats.push(seat);
-        }
-        if let Err(e) = directory.accept(&super::config::to_yaml(&config)) {
-            journal.say("", &format!("cannot write {}: {e}", directory.accepted().display()));
         }
         let health = &config.health;
         let counted = Health::new(health.fall, health.rise, health.healthy_for);
@@ -166,7 +170,7 @@ impl Daemon {
             health: Verdict { counted, said },
             began: now,
             reached: false,
-            clocks: Clocks::new(&boot_id),
+            clocks: Clocks::new(boot_id),
             reread,
             reloading: false,
             terminating: false,
@@ -294,7 +298,7 @@ impl Daemon {
                 self.refused = matches!(error.kind, StoreErrorKind::Auth | StoreErrorKind::Tls);
                 self.journal.trouble(boottime(), "", &format!("{error}; hint: {}", error.hint));
             }
-            StoreEvent::Back => self.journal.say("", "etcd answers again"),
+            StoreEvent::Back => self.journal.say("", "etcd answers"),
             _ => {}
         }
     }
@@ -357,14 +361,16 @@ impl Daemon {
             }
         }
         let hung = self.seats.iter_mut().find_map(|seat| seat.is_hung(now).then(|| seat.name().to_owned()));
-        if let Some(name) = &hung {
+        if let (Some(name), true) = (&hung, self.notify.every().is_some()) {
             self.journal.trouble(now, name, "the payload's thread hangs in a stop: this process waits to be killed");
         }
         let sound = hung.is_none() && self.seats.iter().all(|seat| seat.machine.is_sound(now));
         // Whoever is overdue is to be killed: no more pings. Who is awake anyway pings early and sleeps the longer.
         let due = |every: &Duration| now + *every / 2 >= self.next_ping;
-        if sound && let Some(every) = self.notify.every().filter(due) {
-            self.notify.ping();
+        if let Some(every) = self.notify.every().filter(due) {
+            if sound {
+                self.notify.ping();
+            }
             self.next_ping = now + every;
         }
         self.announce();
@@ -470,7 +476,7 @@ impl Daemon {
         // The key in the queue goes with the lease; if etcd cannot be told, it goes by itself.
         self.session.close().await;
         self.seats.clear();
-        self.journal.say("", &format!("ended: {ended:?}").to_lowercase());
+        self.journal.say("", &format!("ended: {ended}"));
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {

@@ -171,10 +171,10 @@ impl Seat {
             PayloadEvent::SourceInvalid(_) => metrics.source_invalid(name, true),
             _ => {}
         }
-        let [old, new] = [self.installed, self.payload.digest()].map(|d| d.map(|d| d.to_string()));
-        if old != new {
+        let new = self.payload.digest();
+        if self.installed != new {
+            let [old, new] = [std::mem::replace(&mut self.installed, new), new].map(|d| d.map(|d| d.to_string()));
             metrics.manifest(name, old.as_deref(), new.as_deref());
-            self.installed = self.payload.digest();
         }
     }
 
@@ -251,8 +251,9 @@ impl Seat {
             }
             Effect::Exit(exit) => {
                 if exit == Exit::Duplicate {
-                    let hint = "give each host its own `id`";
-                    journal.say(&self.group.name, &format!("another process uses this identity; {hint}"));
+                    let id = self.machine.status().id;
+                    let line = format!("another process uses the identity `{id}`; hint: give each host its own `id`");
+                    journal.say(&self.group.name, &line);
                 }
                 self.exit = Some(exit);
             }

@@ -130,6 +130,12 @@ impl Machine {
                 let record = self.next_term(TermState::Taken, "silence");
                 self.send(now, Ask::Take { term: record.clone() }, txn::take(modified, term, &record), out);
             }
+            // Whoever led last may still run: its time begins when this is written.
+            Standing::Vacant { term_modified: 0, .. } => {
+                let bound = self.largest_bound;
+                let term = Term::unknown(bound);
+                self.send(now, Ask::Mark { term: term.clone() }, txn::mark(lease, create, &term), out);
+            }
             Standing::Vacant { learned, .. } => {
                 let wait = self.vacancy();
                 let from = (learned + with_drift(wait)).max(self.quarantine);
@@ -189,6 +195,10 @@ impl Machine {
             // The key is gone, or another: back to the end of the queue.
             (Ask::Update, Answer::Refused(_)) if !self.in_doubt() => self.enter(now, State::Idle { leftover: false }),
             (Ask::Dequeue, Answer::Done { .. }) => self.enter(now, State::Idle { leftover: false }),
+            (Ask::Mark { term }, Answer::Done { revision }) => {
+                let value = serde_json::to_vec(&term).unwrap_or_default();
+                self.wrote(now, revision, Key::Term, Some((value, revision)));
+            }
             (Ask::Take { term }, Answer::Done { revision }) => {
                 self.took(now, revision, &term, out);
             }

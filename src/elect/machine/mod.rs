@@ -194,7 +194,7 @@ impl Machine {
 
     /// Nothing of its own runs, and nothing is asked for.
     pub fn is_at_rest(&self) -> bool {
-        matches!(&self.state, State::Idle { .. } | State::Queued { acquiring: None, .. } | State::Ended)
+        matches!(&self.state, State::Idle { .. } | State::Queued { acquiring: None, .. } | State::Ended { .. })
     }
 
     /// The payload is to be on its way out, or the daemon waits for its end.
@@ -300,14 +300,14 @@ impl Machine {
             State::Queued { .. } | State::Fenced { .. } | State::Releasing { .. } => {
                 self.enter(now, State::Idle { leftover: false });
             }
-            State::New { .. } | State::Cleaning { .. } | State::Idle { .. } | State::Ended => {}
+            State::New { .. } | State::Cleaning { .. } | State::Idle { .. } | State::Ended { .. } => {}
         }
     }
 
     /// One decision; true if there may be another.
     fn act(&mut self, now: Instant, out: &mut Vec<Effect>) -> bool {
         match &self.state {
-            State::New { .. } | State::Ended => false,
+            State::New { .. } | State::Ended { .. } => false,
             State::Cleaning { .. } | State::Fencing { .. } => self.give_up(now, out),
             State::Idle { .. } => self.idle(now, out),
             State::Queued { .. } => self.queued(now, out),
@@ -387,17 +387,19 @@ impl Machine {
     }
 
     fn exit(&mut self, now: Instant, exit: Exit, out: &mut Vec<Effect>) {
-        self.enter(now, State::Ended);
+        // Whoever comes after this process must know of a payload that may still run.
+        let unfinished = match &self.state {
+            _ if exit != Exit::Unfenced => None,
+            State::Cleaning { unfinished, .. } => unfinished.or(Some(now)),
+            State::Fencing { held, .. } | State::Releasing { held, .. } => Some(held.deadline),
+            _ => None,
+        };
+        self.enter(now, State::Ended { unfinished });
         out.push(Effect::Exit(exit));
     }
 
     fn watch(&mut self, interest: Interest, out: &mut Vec<Effect>) {
         if self.interest != Some(interest) {
-            // Who did not look at the leader cannot tell a group that never had one from one whose keys were deleted.
-            let looked = matches!(self.interest, Some(Interest::Group));
-            if !looked && matches!(self.standing, Standing::Vacant { term_modified: 0, .. }) {
-                self.standing = Standing::Unknown;
-            }
             self.interest = Some(interest);
             self.reading = true;
             out.push(Effect::Watch(interest));
@@ -427,7 +429,7 @@ impl Machine {
     fn answered(&mut self, now: Instant, id: RequestId, answer: Answer, out: &mut Vec<Effect>) {
         // An answer to a question of an earlier state: whatever it says is guarded by its own compares.
         let Some(pending) = self.pending.take_if(|p| p.id == id) else { return };
-        if self.state == State::Ended {
+        if matches!(self.state, State::Ended { .. }) {
             return;
         }
         match &answer {

@@ -20,7 +20,9 @@ impl Machine {
             _ => None,
         };
         let unfinished = match &self.state {
-            State::New { unfinished, .. } | State::Cleaning { unfinished, .. } => *unfinished,
+            State::New { unfinished, .. } | State::Cleaning { unfinished, .. } | State::Ended { unfinished } => {
+                *unfinished
+            }
             _ => None,
         };
         let queue = view.map(View::queue).unwrap_or_default();
@@ -40,7 +42,7 @@ impl Machine {
             State::Fencing { .. } => "fencing",
             State::Fenced { .. } => "fenced",
             State::Releasing { .. } => "releasing",
-            State::Ended => "ended",
+            State::Ended { .. } => "ended",
         };
         let held_back = matches!(&self.state, State::Idle { .. }) && self.embargo > self.since;
         let reason = match (&self.unfenced, &self.fitness, self.lease) {

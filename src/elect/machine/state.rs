@@ -24,8 +24,8 @@ pub(super) enum State {
     Fenced { held: Held },
     /// The payload is being stopped, or is, and the key is given back.
     Releasing { held: Held, why: Why, stopped: bool, dead: Instant },
-    /// [`Effect::Exit`] was said.
-    Ended,
+    /// [`Effect::Exit`] was said. `unfinished`: the deadline of what could not be stopped.
+    Ended { unfinished: Option<Instant> },
 }
 
 /// How far a leader is.
@@ -97,6 +97,7 @@ pub(super) enum Ask {
     Enqueue(LeaseId),
     Update,
     Dequeue,
+    Mark { term: Term },
     Take { term: Term },
     Acquire,
     Renew { beat: u64 },

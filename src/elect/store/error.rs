@@ -213,7 +213,10 @@ impl Asked<'_> {
     /// What is wrong with the client certificate.
     fn our_fault(&self) -> String {
         let seen = self.credentials.and_then(Credentials::blemish);
-        seen.unwrap_or_else(|| "it trusts another CA than the one that signed the client certificate".to_owned())
+        seen.unwrap_or_else(|| {
+            let cert = self.credentials.map_or_else(String::new, |c| format!(" {}", c.files.cert.display()));
+            format!("it trusts another CA than the one that signed the client certificate{cert}")
+        })
     }
 
     fn etcdctl(&self, command: &str) -> String {
