@@ -61,10 +61,23 @@ pub struct Stored {
     /// Only for the host of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// How often it may still be used.
+    /// How many more hosts may use it.
     pub uses: u32,
+    /// Hosts that have: each may come again, as often as its join is interrupted, without another use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bearers: Vec<Bearer>,
     /// When it ends, in seconds since 1970: for people, the lease decides.
     pub expires: i64,
+}
+
+/// A host that used a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bearer {
+    /// Its node name.
+    pub node: String,
+    /// SHA-256 of what it knows its attempt by: nobody else can come again in its name.
+    pub attempt_hash: Digest,
 }
 
 /// Why a token is refused. What is told to whoever presents it is the same for all: the log says which.
@@ -82,9 +95,12 @@ pub enum Denied {
     /// It is used up.
     #[error("used up")]
     UsedUp,
-    /// It makes workers, and a master was asked for.
-    #[error("a worker's token")]
-    Worker,
+    /// It makes workers and a master was asked for, or the other way round.
+    #[error("made for another role")]
+    OtherRole,
+    /// Another host has used it under this name.
+    #[error("used by another host of this name")]
+    OtherBearer,
 }
 
 impl Token {
@@ -142,23 +158,39 @@ impl Token {
 }
 
 impl Stored {
-    /// Whether the bearer of `secret`, the host `node`, may become a `role`. The hash is compared in constant time, and
-    /// first: who does not know the secret learns nothing of the rest.
+    /// What the store must have of it once the host `node` has been admitted as a `role`; `None` when nothing changes,
+    /// because it comes again. `secret` and `attempt` are what it presents. Hashes are compared in constant time, and the
+    /// secret's first: who does not know it learns nothing of the rest.
     ///
     /// # Errors
-    /// Why not.
-    pub fn admit(&self, secret: &[u8], node: &str, role: Role) -> Result<(), Denied> {
-        let hash = Digest::of(secret);
-        if aws_lc_rs::constant_time::verify_slices_are_equal(&hash.0, &self.secret_hash.0).is_err() {
+    /// Why it is not admitted.
+    pub fn admit(&self, secret: &[u8], attempt: &[u8], node: &str, role: Role) -> Result<Option<Self>, Denied> {
+        if !same(&Digest::of(secret), &self.secret_hash) {
             return Err(Denied::WrongSecret);
         }
-        match (&self.node, self.role) {
-            _ if self.uses == 0 => Err(Denied::UsedUp),
-            (Some(bound), _) if bound != node => Err(Denied::OtherNode),
-            (_, Role::Worker) if role == Role::Master => Err(Denied::Worker),
-            _ => Ok(()),
+        if self.role != role {
+            return Err(Denied::OtherRole);
+        }
+        if self.node.as_deref().is_some_and(|bound| bound != node) {
+            return Err(Denied::OtherNode);
+        }
+        let attempt_hash = Digest::of(attempt);
+        match self.bearers.iter().find(|b| b.node == node) {
+            Some(known) if same(&known.attempt_hash, &attempt_hash) => Ok(None),
+            Some(_) => Err(Denied::OtherBearer),
+            None if self.uses == 0 => Err(Denied::UsedUp),
+            None => {
+                let mut used = self.clone();
+                used.uses -= 1;
+                used.bearers.push(Bearer { node: node.to_owned(), attempt_hash });
+                Ok(Some(used))
+            }
         }
     }
+}
+
+fn same(one: &Digest, other: &Digest) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(&one.0, &other.0).is_ok()
 }
 
 impl TryFrom<String> for TokenId {

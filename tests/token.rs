@@ -11,7 +11,7 @@ fn token(seed: u8) -> Token {
 }
 
 fn stored(token: &Token, role: Role) -> Stored {
-    Stored { secret_hash: token.secret_hash(), role, node: None, uses: 1, expires: 0 }
+    Stored { secret_hash: token.secret_hash(), role, node: None, uses: 1, bearers: vec![], expires: 0 }
 }
 
 #[test]
@@ -42,27 +42,41 @@ fn its_secret_is_in_no_debug_and_no_error() {
     }
 }
 
+const ATTEMPT: &[u8] = b"what m2 is known by";
+
 #[test]
 fn nobody_gets_more_than_the_token_was_made_for() {
     let made = token(1);
     let secret = made.secret().expose();
-    let master = stored(&made, Role::Master);
-    let worker = stored(&made, Role::Worker);
-    assert_eq!(master.admit(secret, "m2", Role::Master), Ok(()));
-    assert_eq!(master.admit(secret, "w1", Role::Worker), Ok(()));
-    assert_eq!(worker.admit(secret, "w1", Role::Worker), Ok(()));
-    assert_eq!(worker.admit(secret, "w1", Role::Master), Err(Denied::Worker));
+    let (master, worker) = (stored(&made, Role::Master), stored(&made, Role::Worker));
+    let admit = |of: &Stored, node: &str, role| of.admit(secret, ATTEMPT, node, role).map(|used| used.is_some());
+    assert_eq!(admit(&master, "m2", Role::Master), Ok(true));
+    assert_eq!(admit(&worker, "w1", Role::Worker), Ok(true));
+    assert_eq!(admit(&worker, "w1", Role::Master), Err(Denied::OtherRole));
+    assert_eq!(admit(&master, "w1", Role::Worker), Err(Denied::OtherRole));
     let bound = Stored { node: Some("m2".to_owned()), ..master.clone() };
-    assert_eq!(bound.admit(secret, "m2", Role::Master), Ok(()));
-    assert_eq!(bound.admit(secret, "m3", Role::Master), Err(Denied::OtherNode));
+    assert_eq!(admit(&bound, "m2", Role::Master), Ok(true));
+    assert_eq!(admit(&bound, "m3", Role::Master), Err(Denied::OtherNode));
     let spent = Stored { uses: 0, ..master.clone() };
-    assert_eq!(spent.admit(secret, "m2", Role::Master), Err(Denied::UsedUp));
+    assert_eq!(admit(&spent, "m2", Role::Master), Err(Denied::UsedUp));
     // Whoever does not know the secret learns nothing of the rest.
     for of in [&master, &worker, &bound, &spent] {
         for wrong in [&b""[..], &secret[..31], token(2).secret().expose()] {
-            assert_eq!(of.admit(wrong, "m3", Role::Master), Err(Denied::WrongSecret));
+            assert_eq!(of.admit(wrong, ATTEMPT, "m3", Role::Master), Err(Denied::WrongSecret));
         }
     }
+}
+
+#[test]
+fn a_host_that_was_interrupted_comes_again_and_nobody_in_its_name() {
+    let made = token(3);
+    let secret = made.secret().expose();
+    let used = stored(&made, Role::Master).admit(secret, ATTEMPT, "m2", Role::Master).unwrap().unwrap();
+    assert_eq!(used.uses, 0);
+    assert_eq!(used.admit(secret, ATTEMPT, "m2", Role::Master), Ok(None));
+    assert_eq!(used.admit(secret, b"another", "m2", Role::Master), Err(Denied::OtherBearer));
+    assert_eq!(used.admit(secret, ATTEMPT, "m3", Role::Master), Err(Denied::UsedUp));
+    assert!(!serde_json::to_string(&used).unwrap().contains("known by"));
 }
 
 proptest! {
