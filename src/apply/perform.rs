@@ -121,7 +121,8 @@ impl Performer<'_> {
             }
             Action::SealMember { unit, stamp } => {
                 let status = self.etcd()?.status()?;
-                let member = SealedMember { cluster_id: status.cluster_id, member_id: status.member_id };
+                let member =
+                    SealedMember { cluster_id: status.cluster_id, member_id: status.member_id, initial_cluster: None };
                 self.ledger.seal(self.host, unit, *stamp, member)?;
                 fault::point("etcd.sealed");
                 // The cluster exists: from here on a failure is finished by running again, not by putting back.
@@ -198,6 +199,14 @@ impl Performer<'_> {
 /// # Errors
 /// When a certificate is missing or does not read.
 pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
+    Client::new(SocketAddr::new(this.node.ip, 2379), etcd_tls(host, this)?)
+}
+
+/// How hamaster shows itself to etcd, and which CA it trusts.
+///
+/// # Errors
+/// When a certificate is missing or does not read.
+pub fn etcd_tls(host: &Host, this: &ThisNode) -> Result<rustls::ClientConfig> {
     let dir = this.layout.etcd_pki();
     let read = |name: &str| {
         let path = dir.join(name);
@@ -205,5 +214,5 @@ pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
             .ok_or_else(|| Error::conflict(format!("{} is missing", path.display())).hint("hamaster init --only pki"))
     };
     let identity = http::Identity { cert_pem: read("hamaster.crt")?, key_pem: Secret::new(read("hamaster.key")?) };
-    Client::new(SocketAddr::new(this.node.ip, 2379), http::tls(&read("ca.crt")?, Some(&identity))?)
+    http::tls(&read("ca.crt")?, Some(&identity))
 }

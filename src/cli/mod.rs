@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod change;
 pub mod elect;
+pub mod join;
 pub mod lab;
 pub mod report;
 mod resolve;
@@ -56,6 +57,8 @@ pub struct Global {
 enum Command {
     /// Make this host the first master
     Init(change::InitArgs),
+    /// Make this host one more master of a cluster
+    Join(join::JoinArgs),
     /// Take back everything hamaster owns on this host and list what stays
     Reset(change::ResetArgs),
     /// Make, check and verify the certificate bundle
@@ -181,6 +184,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Init(args) => change::init(&args, global, ui).map(done),
+        Command::Join(args) => join::join(&args, global, ui).map(done),
         Command::Reset(args) => change::reset(&args, global, ui).map(done),
         Command::Certs(command) => certs::run(&command, global, ui),
         Command::Render(args) => report::render(&args, ui).map(done),

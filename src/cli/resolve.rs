@@ -75,9 +75,19 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
-    let tools = preflight::tools(&facts, &spec);
+    let master = assemble(spec, node, &facts)?;
+    Ok(Resolved { host, master, facts, origins })
+}
+
+/// The master `node` of `spec`, as far as this host has the programs for it.
+///
+/// # Errors
+/// When an operator's templates do not read.
+pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Master> {
+    let layout = Layout::host();
+    let tools = preflight::tools(facts, &spec);
     let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
-    let master = Master {
+    Ok(Master {
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
         tools,
@@ -97,8 +107,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
                 desired.bindings = None;
             }
         }),
-    };
-    Ok(Resolved { host, master, facts, origins })
+    })
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.
@@ -123,7 +132,7 @@ pub(super) fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
 }
 
 /// The node that is meant: flags, else what this host was set up as, else what the host says.
-fn node(
+pub(super) fn node(
     args: &SpecArgs,
     spec: &ClusterSpec,
     recorded: Option<&str>,

@@ -30,7 +30,15 @@ pub fn hostname() -> String {
 /// # Errors
 /// When the system has no randomness to give.
 pub fn nonce() -> Result<String> {
-    let mut bytes = [0; 16];
+    Ok(random::<16>()?.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::apply("the system has no randomness to give"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(bytes)
 }

@@ -46,12 +46,10 @@ fn argv(i: &Input) -> Vec<String> {
     let (spec, node, version) = (&i.spec.etcd, &i.this.node, i.tools.etcd_version);
     let minor = if version.major > 3 { u32::MAX } else { version.minor };
     let peer_url = |ip| url("https", ip, 2380);
-    // A lab's member listens behind its relay. Its members start together; on hosts each further one joins.
-    let (own, founders) = match i.lab() {
-        true => (i.this.loopback, i.spec.masters.as_slice()),
-        false => (node.ip, std::slice::from_ref(node)),
-    };
-    let founders: Vec<_> = founders.iter().map(|m| format!("{}={}", m.name, peer_url(m.ip))).collect();
+    // A lab's member listens behind its relay.
+    let own = if i.lab() { i.this.loopback } else { node.ip };
+    let alone = || format!("{}={}", node.name, peer_url(node.ip));
+    let initial_cluster = i.etcd.initial_cluster.map_or_else(alone, str::to_owned);
     let mut client_ips = vec![own, i.this.loopback];
     client_ips.dedup();
     let client_urls: Vec<_> = client_ips.into_iter().map(|ip| url("https", ip, 2379)).collect();
@@ -66,7 +64,7 @@ fn argv(i: &Input) -> Vec<String> {
     put("advertise-client-urls", &url("https", node.ip, 2379));
     // Health and metrics without a client certificate, which the client port insists on.
     put("listen-metrics-urls", &metrics_url(i.this.loopback));
-    put("initial-cluster", &founders.join(","));
+    put("initial-cluster", &initial_cluster);
     put("initial-cluster-state", if i.etcd.sealed { "existing" } else { "new" });
     put("initial-cluster-token", i.etcd.token);
     put("client-cert-auth", "true");

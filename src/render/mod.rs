@@ -61,6 +61,8 @@ pub struct EtcdStart<'a> {
     pub sealed: bool,
     /// `--initial-cluster-token`: the same on every member, made once per cluster.
     pub token: &'a str,
+    /// `--initial-cluster` of a member that joined; none for one that made its cluster, alone.
+    pub initial_cluster: Option<&'a str>,
 }
 
 /// Every rendered file of this master, sorted by phase.

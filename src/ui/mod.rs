@@ -147,6 +147,19 @@ impl Ui {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
+    /// Asks for something that must not be shown.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    pub fn secret(&self, prompt: &str) -> Result<zeroize::Zeroizing<String>> {
+        let asked = dialoguer::Password::new().with_prompt(prompt).interact();
+        asked.map(zeroize::Zeroizing::new).map_err(|e| {
+            Error::usage(format!("not on a terminal, so nobody can be asked: {prompt}"))
+                .cause(e)
+                .hint("--token-file FILE")
+        })
+    }
+
     /// Asks before something is changed. Without a terminal `--yes` must have been given.
     ///
     /// # Errors

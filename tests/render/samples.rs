@@ -126,7 +126,7 @@ impl Set {
     }
 
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
-        let etcd = EtcdStart { sealed: false, token: TOKEN };
+        let etcd = EtcdStart { sealed: false, token: TOKEN, initial_cluster: None };
         Self::render(&Input { spec, this, tools, etcd, external_ca: false })
     }
 

@@ -135,7 +135,7 @@ fn a_sealed_member_says_existing_and_changes_nothing_else() {
     let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
     let this = this(&spec);
     let files = |sealed| {
-        let etcd = render::EtcdStart { sealed, token: "t" };
+        let etcd = render::EtcdStart { sealed, token: "t", initial_cluster: None };
         Set::render(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }).files
     };
     for (fresh, sealed) in files(false).into_iter().zip(files(true)) {
