@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod bound;
 pub mod clock;
 pub mod command;
+pub mod doorbell;
 pub mod ending;
 pub mod facts;
 pub mod fault;
