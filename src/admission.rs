@@ -26,6 +26,9 @@ pub const LARGEST_REQUEST: usize = 16 * 1024;
 /// The largest answer, in bytes.
 pub const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
+/// The form of a [`Welcome`].
+pub const WELCOME: &str = "welcome/1";
+
 /// A host asks to be admitted.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -48,7 +51,7 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
-    /// `welcome/1`
+    /// [`WELCOME`]
     pub schema: String,
     /// The cluster's spec, as registered.
     pub spec: String,
@@ -58,6 +61,13 @@ pub struct Welcome {
     pub masters: Vec<Host>,
     /// Files of the bundle.
     pub files: Vec<File>,
+}
+
+/// It is not admitted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, as far as whoever asks may know.
+    pub error: String,
 }
 
 /// A master, for a joiner.

@@ -141,7 +141,7 @@ fn send(
 }
 
 /// The innermost cause: reqwest's own text repeats the URL and hides why.
-fn words(error: &dyn std::error::Error) -> String {
+pub(super) fn words(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

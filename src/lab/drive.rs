@@ -30,7 +30,8 @@ pub fn drive(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut there: Vec<&LabMaster> = vec![];
     for master in &lab.masters {
-        if record(master)?.etcd.is_some() {
+        let host = Host::new("/", Box::new(master.units.clone()))?;
+        if record(master)?.etcd.is_some() && Marker::find(&host, &master.this.layout)?.is_none() {
             there.push(master);
         }
     }
