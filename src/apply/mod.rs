@@ -7,6 +7,8 @@
 mod bindings;
 pub mod event;
 pub mod join;
+pub mod leave;
+pub mod peers;
 pub mod perform;
 mod pods;
 pub mod record;

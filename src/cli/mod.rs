@@ -5,6 +5,7 @@ pub mod change;
 pub mod elect;
 pub mod join;
 pub mod lab;
+pub mod master;
 pub mod report;
 mod resolve;
 
@@ -59,6 +60,11 @@ enum Command {
     Init(change::InitArgs),
     /// Make this host one more master of a cluster
     Join(join::JoinArgs),
+    /// This master leaves its cluster, if the others can do without it
+    Leave(master::LeaveArgs),
+    /// Who is a master; remove one that is dead
+    #[command(subcommand)]
+    Master(master::MasterCommand),
     /// Take back everything hamaster owns on this host and list what stays
     Reset(change::ResetArgs),
     /// Make, check and verify the certificate bundle
@@ -185,6 +191,8 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
     match command {
         Command::Init(args) => change::init(&args, global, ui).map(done),
         Command::Join(args) => join::join(&args, global, ui).map(done),
+        Command::Leave(args) => master::leave(&args, global, ui).map(done),
+        Command::Master(command) => master::run(&command, global, ui).map(done),
         Command::Reset(args) => change::reset(&args, global, ui).map(done),
         Command::Certs(command) => certs::run(&command, global, ui),
         Command::Render(args) => report::render(&args, ui).map(done),

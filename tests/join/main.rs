@@ -42,7 +42,11 @@ fn a_joiner_killed_at_every_step_is_a_voter_in_the_end_and_nothing_is_lost() {
     assert_eq!(passed, Vec::<&str>::new(), "not come by");
     lab.up();
     let (written, lost, longest) = writer.end();
-    println!("killed {} times: {written} writes, {lost} lost, longest gap {:.2} s", POINTS.len() + 1, longest.as_secs_f64());
+    println!(
+        "killed {} times: {written} writes, {lost} lost, longest gap {:.2} s",
+        POINTS.len() + 1,
+        longest.as_secs_f64()
+    );
     assert_eq!(lost, 0);
     assert_eq!(lab.members(), [("m1", true), ("m2", true), ("m3", true)].map(|(n, v)| (n.to_owned(), v)));
     assert_eq!(lab.up().trim(), "nothing to do", "a second run");

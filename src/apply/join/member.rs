@@ -6,12 +6,12 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::peers::Peers;
 use crate::apply::event::{Event, Sink};
+use crate::apply::peers::Peers;
 use crate::apply::perform::etcd_client;
 use crate::apply::record::Ledger;
 use crate::apply::wait::interrupted;
-use crate::apply::{ETCD_UNIT, Outcome, Run, stamp};
+use crate::apply::{ETCD_UNIT, Outcome, Run, peers, stamp};
 use crate::error::{Error, Result};
 use crate::etcd::membership::{self, Disk, Joiner, Member, Next, Refusal};
 use crate::etcd::reply::Reply;
@@ -282,41 +282,6 @@ impl Membership<'_, '_> {
     }
 
     fn refused(&self, refusal: Refusal) -> Box<Error> {
-        let name = self.name();
-        match refusal {
-            Refusal::NameTaken { at } => {
-                Error::refused(format!("another member of etcd is called {name} already: it is at {at}"))
-                    .hint("hamaster join --name NAME")
-            }
-            Refusal::UnstartedVoter(member) => Error::refused(format!(
-                "the voter {} at {} was added and never ran: nothing can be added before it runs",
-                member.shown(),
-                member.peer_urls.join(", ")
-            ))
-            .hint(format!("start it, or on a master: hamaster master remove {}", member.shown())),
-            Refusal::DiskLost { id } => Error::refused(format!(
-                "{name} is a voter ({id:x}), and its data is not on this host: it can never be started again as what it was"
-            ))
-            .hint("hamaster join --replace    # removes the lost member and adds this one"),
-            Refusal::ForeignData { id } => Error::refused(format!(
-                "{name} is listed as the voter {id:x}, and the data in {} is not its own",
-                self.data_dir().display()
-            ))
-            .hint("hamaster join --replace    # if that member's data is lost"),
-            Refusal::LastVoter => Error::refused("it is the only voter"),
-            Refusal::QuorumWouldBeLost { voters, healthy } => Error::refused(format!(
-                "of {voters} voters {healthy} others are well: with this change they would not be a majority"
-            ))
-            .hint("hamaster status    # bring the others back first"),
-            Refusal::NoQuorum { voters, healthy } => {
-                Error::refused(format!("{healthy} of {voters} voters are well: there is no majority to decide it"))
-                    .hint("hamaster etcd recover    # if the others will not come back")
-            }
-        }
+        peers::refused(self.name(), refusal)
     }
-}
-
-/// A client of a member at `ip`.
-pub(super) fn address(ip: std::net::IpAddr) -> SocketAddr {
-    SocketAddr::new(ip, 2379)
 }

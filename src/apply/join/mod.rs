@@ -6,16 +6,15 @@
 
 mod marker;
 mod member;
-mod peers;
 
 use std::collections::BTreeSet;
 
 pub use marker::{Cluster, Marker};
 use member::Membership;
-use peers::Peers;
 
 use crate::admission::{File, Welcome};
 use crate::apply::event::{Event, Sink};
+use crate::apply::peers::Peers;
 use crate::apply::perform::{etcd_client, etcd_tls};
 use crate::apply::record::Ledger;
 use crate::apply::{Master, Options, Outcome, Run, policy, refusal, selected, stamp};
@@ -194,7 +193,7 @@ pub fn join(
         }
         tls = etcd_tls(host, &run.master.this)?;
         let others = cluster.masters.iter().filter(|m| m.name != run.master.this.node.name);
-        let peers = Peers::new(others.map(|m| member::address(m.ip)), &tls, &cluster.id)?;
+        let peers = Peers::new(others.map(|m| m.ip), &tls, &cluster.id)?;
         if !run.is_voter(host)? {
             Membership { run: &mut run, peers: &peers, replace: choice.replace }.vote(host, &mut outcome, sink)?;
         }
