@@ -8,6 +8,8 @@ pub mod lab;
 pub mod master;
 pub mod report;
 mod resolve;
+pub mod serve;
+pub mod token;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,6 +78,11 @@ enum Command {
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
+    /// Make, list and revoke the tokens that hosts join with
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Admit hosts that bring a token; systemd runs it on every master
+    Serve(serve::ServeArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
     Elect(Box<elect::ElectArgs>),
     /// A master on loopback: try it, break it
@@ -198,6 +205,8 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Render(args) => report::render(&args, ui).map(done),
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
+        Command::Token(command) => token::run(&command, ui).map(done),
+        Command::Serve(args) => serve::run(&args).map(done),
         Command::Elect(args) => elect::run(&args, ui),
         Command::Lab(command) => lab::run(&command, ui),
         Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},

@@ -228,6 +228,29 @@ pub(super) fn in_out_dir<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) 
     done
 }
 
+/// The master that this host is, or the lab's below `prefix`: by the record of its making and its cluster.yaml.
+///
+/// # Errors
+/// When it is none yet, or either file does not read.
+pub(super) fn standing(prefix: Option<&Path>) -> Result<(ThisNode, ClusterSpec)> {
+    let layout = match prefix {
+        Some(prefix) => Layout::below(absolute(prefix)?),
+        None => Layout::host(),
+    };
+    let host = Host::new("/", Box::new(NoUnits))?;
+    let none = |why: String| Error::conflict("this host is not a master").cause(why).hint("hamaster init");
+    let (record, yaml) = (layout.record(), layout.cluster_yaml());
+    let made = observe::record(&host, &record)?.node;
+    let name = made.ok_or_else(|| none(format!("{} does not say so", record.display())))?;
+    let shown = yaml.display().to_string();
+    let bytes = host.read(&yaml)?.ok_or_else(|| none(format!("{shown} is missing")))?;
+    let spec = file::load(Some((&shown, file::decode(&shown, &bytes)?)), &Default::default())?;
+    let known = spec.masters.iter().find(|m| m.name == name).cloned();
+    let node = known.ok_or_else(|| none(format!("{shown} has no master {name}")))?;
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    Ok((ThisNode { node, loopback, layout }, spec))
+}
+
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| Error::usage(format!("{} is no path", path.display())).cause(e))
 }

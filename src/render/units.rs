@@ -51,7 +51,12 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
             out.push(running(PhaseId::Election, unit, own(unit, read), Readiness::Active));
         }
     }
-    out.push(resting(PhaseId::Register, "hamaster-serve.service", own("hamaster-serve.service", vec![])));
+    out.push(running(
+        PhaseId::Register,
+        "hamaster-serve.service",
+        own("hamaster-serve.service", vec![]),
+        Readiness::Active,
+    ));
     out
 }
 
@@ -65,7 +70,6 @@ pub fn notes(spec: &ClusterSpec) -> Vec<String> {
                 .into(),
         );
     }
-    out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
     let version = &spec.kubernetes.version;
     if spec.auth.basic_auth == BasicAuth::Auto && spec.profile == Profile::Standard && !version.accepts_basic_auth() {
         out.push(format!("basic_auth.csv is left out: {version} does not take it, v1.18 was the last that did"));
@@ -78,10 +82,6 @@ pub fn notes(spec: &ClusterSpec) -> Vec<String> {
 
 fn running(phase: PhaseId, name: &str, inputs: Vec<PathBuf>, ready: Readiness) -> DesiredUnit {
     DesiredUnit { phase, name: name.to_owned(), enable: true, run: true, inputs, ready: Some(ready) }
-}
-
-fn resting(phase: PhaseId, name: &str, inputs: Vec<PathBuf>) -> DesiredUnit {
-    DesiredUnit { phase, name: name.to_owned(), enable: false, run: false, inputs, ready: None }
 }
 
 fn etcd_ready(i: &Input) -> Readiness {

@@ -2,7 +2,7 @@
 
 use etcd_client::{AlarmAction, AlarmType, MemberAddOptions};
 
-use super::{CALL, Client};
+use super::Client;
 use crate::error::{Error, Result};
 use crate::etcd::membership::Member;
 use crate::etcd::reply::Reply;
@@ -94,7 +94,7 @@ impl Client {
         match self.block_on(call(self.inner.clone())) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(e)) => Err(Reply::of(&e.to_string())),
-            None => Err(Reply::Unknown(format!("no answer within {} s", CALL.as_secs()))),
+            None => Err(Reply::Unknown(format!("no answer within {} s", self.patience.as_secs()))),
         }
     }
 }
