@@ -166,7 +166,8 @@ impl Clerk {
         match &answer {
             Ok(welcome) => {
                 let files = welcome.files.len();
-                self.log.say(from, &format!("admitted {node} at {ip} as a {role} by token {token}: {files} files"));
+                self.log
+                    .say(Some(from), &format!("admitted {node} at {ip} as a {role} by token {token}: {files} files"));
                 self.found(Ok(&()));
             }
             Err(Refused::Trouble(e)) => self.found(Err(e)),

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,11 +43,7 @@ impl Pages {
     }
 
     pub(super) fn router(&self) -> Router {
-        Router::new()
-            .route(PATH, post(join))
-            .route("/readyz", get(readyz))
-            .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
-            .with_state(self.clone())
+        Router::new().route(PATH, post(join)).route("/readyz", get(readyz)).with_state(self.clone())
     }
 
     /// Whether whoever comes from `ip` may be refused once more; if so, it counts.
@@ -76,22 +71,19 @@ async fn readyz(State(pages): State<Pages>, Extension(source): Extension<Source>
     }
 }
 
-async fn join(
-    State(pages): State<Pages>,
-    Extension(source): Extension<Source>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn join(State(pages): State<Pages>, Extension(source): Extension<Source>, body: Body) -> Response {
     let from = source.ip;
     if !source.charged {
         pages.log.trouble(Some(from), "refused too often: not even looked at");
         return refused(StatusCode::TOO_MANY_REQUESTS, "too many refused attempts from this address");
     }
-    let body = match body {
-        Ok(body) => body,
-        Err(e) => {
-            pages.log.trouble(Some(from), &format!("not a request: HTTP {}", e.status()));
-            return refused(e.status(), &format!("a request has at most {LARGEST_REQUEST} bytes"));
-        }
+    // What announces itself as too large is not waited for.
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let body = if announced > LARGEST_REQUEST { None } else { to_bytes(body, LARGEST_REQUEST).await.ok() };
+    let Some(body) = body else {
+        pages.log.trouble(Some(from), "not a request: too large, or cut off");
+        let why = format!("a request has at most {LARGEST_REQUEST} bytes");
+        return refused(StatusCode::PAYLOAD_TOO_LARGE, &why);
     };
     let request: Request = match serde_json::from_slice(&body) {
         Ok(request) => request,
@@ -140,5 +132,5 @@ fn refused(status: StatusCode, why: &str) -> Response {
 fn page(status: StatusCode, body: Vec<u8>) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     // Wiped once it is sent: it may hold the CA's keys.
-    (status, headers, axum::body::Body::from(Bytes::from_owner(Zeroizing::new(body)))).into_response()
+    (status, headers, Body::from(Bytes::from_owner(Zeroizing::new(body)))).into_response()
 }

@@ -43,7 +43,7 @@ pub fn run(this: ThisNode, spec: &ClusterSpec, listen: SocketAddr) -> Result<()>
         let mut door = Door::open(listen, certificate, pages, log.clone()).await?;
         notify.ready();
         notify.status(&format!("{name} serves joiners on {listen}"));
-        log.lock().say("", &format!("{name} serves joiners on {listen}"));
+        log.say(None, &format!("{name} serves joiners on {listen}"));
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -55,33 +55,47 @@ pub fn run(this: ThisNode, spec: &ClusterSpec, listen: SocketAddr) -> Result<()>
         }
         notify.stopping();
         door.close().await;
-        log.lock().say("", "ended");
+        log.say(None, "ended");
+        log.close();
         Ok(())
     })
 }
 
-/// The journal, for both threads.
+/// The journal, for both threads. `None` at the end, when the last lines are waited for.
 #[derive(Debug, Clone)]
-struct Log(Arc<Mutex<Journal>>);
+struct Log(Arc<Mutex<Option<Journal>>>);
 
 impl Log {
     fn new() -> Result<Self> {
         let journal = Journal::new("serve", std::io::stderr());
-        Ok(Self(Arc::new(Mutex::new(journal.map_err(|e| Error::apply("cannot start the journal").cause(e))?))))
+        let journal = journal.map_err(|e| Error::apply("cannot start the journal").cause(e))?;
+        Ok(Self(Arc::new(Mutex::new(Some(journal)))))
     }
 
     /// What must be known later: who was given the cluster's keys.
-    fn say(&self, from: IpAddr, line: &str) {
-        self.lock().say(&from.to_string(), line);
+    fn say(&self, from: Option<IpAddr>, line: &str) {
+        if let Some(journal) = self.lock().as_ref() {
+            journal.say(&shown(from), line);
+        }
     }
 
     /// What others can make it say: no more of it than a person would read.
     fn trouble(&self, from: Option<IpAddr>, line: &str) {
-        let from = from.map(|ip| ip.to_string()).unwrap_or_default();
-        self.lock().trouble(boottime(), &from, line);
+        if let Some(journal) = self.lock().as_mut() {
+            journal.trouble(boottime(), &shown(from), line);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Journal> {
+    /// Waits for the last lines to be taken; the desk may be busy yet.
+    fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Journal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn shown(from: Option<IpAddr>) -> String {
+    from.map(|ip| ip.to_canonical().to_string()).unwrap_or_default()
 }
