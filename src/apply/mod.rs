@@ -9,7 +9,10 @@ pub mod event;
 pub mod perform;
 mod pods;
 pub mod record;
+pub mod recover;
 pub mod reset;
+pub mod restore;
+pub mod snapshot;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};

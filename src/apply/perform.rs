@@ -1,6 +1,6 @@
 //! One arm per action. Each is idempotent: done twice it is done once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
@@ -198,6 +198,14 @@ impl Performer<'_> {
 /// # Errors
 /// When a certificate is missing or does not read.
 pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
+    member_client(host, this, this.node.ip)
+}
+
+/// A client of the member at `ip`, with this host's certificate.
+///
+/// # Errors
+/// As [`etcd_client`].
+pub fn member_client(host: &Host, this: &ThisNode, ip: IpAddr) -> Result<Client> {
     let dir = this.layout.etcd_pki();
     let read = |name: &str| {
         let path = dir.join(name);
@@ -205,5 +213,5 @@ pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
             .ok_or_else(|| Error::conflict(format!("{} is missing", path.display())).hint("hamaster init --only pki"))
     };
     let identity = http::Identity { cert_pem: read("hamaster.crt")?, key_pem: Secret::new(read("hamaster.key")?) };
-    Client::new(SocketAddr::new(this.node.ip, 2379), http::tls(&read("ca.crt")?, Some(&identity))?)
+    Client::new(SocketAddr::new(ip, 2379), http::tls(&read("ca.crt")?, Some(&identity))?)
 }
