@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use crate::apply::ETCD_UNIT;
 use crate::apply::perform::member_client;
 use crate::apply::snapshot::{self, Database, Subject};
-use crate::apply::ETCD_UNIT;
 use crate::error::{Error, Result};
 use crate::etcd::keys;
 use crate::etcd::recovery::{self, Loss, Refusal, Voter};
@@ -36,7 +36,10 @@ pub fn survey(subject: Subject<'_>) -> Result<Survey> {
     match remembered {
         Ok(members) => {
             for member in members.iter().filter(|m| !m.is_learner) {
-                let ip = member.peer_urls.iter().find_map(|u| u.parse::<::http::Uri>().ok()?.host()?.trim_matches(['[', ']']).parse().ok());
+                let ip = member
+                    .peer_urls
+                    .iter()
+                    .find_map(|u| u.parse::<::http::Uri>().ok()?.host()?.trim_matches(['[', ']']).parse().ok());
                 known.extend(ip.map(|ip| (ip, member.shown())));
             }
         }

@@ -27,6 +27,8 @@ use crate::state::{Owner, Secret};
 
 /// Where new data is made, inside the data directory: a mount point stays one, and the last step is a rename.
 const WORK: &str = ".hamaster-restore";
+/// What is ready in there.
+const NOTE: &str = "ready.json";
 /// How long a member of one may take to be healthy: it reads all of its database first.
 const HEALTHY: Duration = Duration::from_secs(180);
 
@@ -159,6 +161,19 @@ pub fn restore(host: &mut Host, request: &Request<'_>) -> Result<Done> {
     Ok(done)
 }
 
+/// The database of a restore that was killed between the old data and the new: it must be finished, there is no other.
+///
+/// # Errors
+/// When the data directory cannot be looked at.
+pub fn interrupted(host: &Host, spec: &ClusterSpec, this: &ThisNode) -> Result<Option<String>> {
+    let data = this.layout.path(&spec.etcd.data_dir);
+    let (work, member) = (data.join(WORK), data.join("member"));
+    let Some(bytes) = host.read(&work.join(NOTE))? else { return Ok(None) };
+    let Ok(done) = serde_json::from_slice::<Done>(&bytes) else { return Ok(None) };
+    let made = host.stat(&work.join(&done.dir).join("member"))?.is_some();
+    Ok((made != host.stat(&member)?.is_some()).then_some(done.sha256))
+}
+
 /// Starts the member and waits until it answers reads that need a majority. `None` where no unit of it is installed
 /// or none is started.
 ///
@@ -202,14 +217,15 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn note(&self) -> PathBuf {
-        self.work.join("ready.json")
+        self.work.join(NOTE)
     }
 
     /// What an earlier run finished, if it was for the same database and member.
     fn noted(&self, host: &Host, request: &Request<'_>) -> Result<Option<Done>> {
         let Some(bytes) = host.read(&self.note())? else { return Ok(None) };
         let same = |d: &Done| {
-            (d.sha256.as_str(), &d.name, &d.peer_url) == (request.sha256, &request.this.node.name, &peer_url(request.this))
+            (d.sha256.as_str(), &d.name, &d.peer_url)
+                == (request.sha256, &request.this.node.name, &peer_url(request.this))
         };
         let Some(done) = serde_json::from_slice(&bytes).ok().filter(same) else { return Ok(None) };
         // Neither in the making nor in its place: what the note is about is gone.
@@ -272,14 +288,13 @@ impl Stage<'_> {
     fn swap(&self, host: &mut Host, done: &mut Done) -> Result<()> {
         if host.stat(self.member)?.is_some() {
             let name = format!("before-{}", stamp(clock::now()));
-            let beside = self.data.with_file_name(format!(
-                "{}.{name}",
-                self.data.file_name().unwrap_or_default().to_string_lossy()
-            ));
+            let beside = self
+                .data
+                .with_file_name(format!("{}.{name}", self.data.file_name().unwrap_or_default().to_string_lossy()));
             let parent = self.data.parent().unwrap_or(self.data);
             let aside = if host.same_filesystem(self.data, parent)? { beside } else { self.data.join(name) };
-            // Noted first: the run that finishes may not be this one.
-            done.aside = Some(aside.clone());
+            // Noted first: the run that finishes may not be this one, and goes on with the same name.
+            let aside = done.aside.get_or_insert(aside).clone();
             self.write_note(host, done)?;
             host.ensure_dir(&aside, 0o700, Owner::Root)?;
             host.move_whole(self.member, &aside.join("member"))?;

@@ -111,7 +111,13 @@ pub fn stream_from(client: &Client, name: &str, near: &Path) -> Result<Database>
 ///
 /// # Errors
 /// When the database does not read, a file of the host is missing, or the archive cannot be written.
-pub fn save(subject: Subject<'_>, database: &mut Database, key: &Key, path: &Path, now: OffsetDateTime) -> Result<Saved> {
+pub fn save(
+    subject: Subject<'_>,
+    database: &mut Database,
+    key: &Key,
+    path: &Path,
+    now: OffsetDateTime,
+) -> Result<Saved> {
     database.spool.rewind()?;
     let mut checker = Checker::default();
     io::copy(&mut database.spool, &mut checker).map_err(|e| Error::apply("cannot read the snapshot").cause(e))?;
@@ -192,7 +198,8 @@ impl Contents {
                     checked = Some(checker.finish());
                 }
                 name => {
-                    let relative = name.strip_prefix(FILES).filter(|n| n.split('/').all(|p| !matches!(p, "" | "." | "..")));
+                    let relative =
+                        name.strip_prefix(FILES).filter(|n| n.split('/').all(|p| !matches!(p, "" | "." | "..")));
                     let Some(relative) = relative else { return Err(odd(path, &format!("it holds {name}"))) };
                     files.insert(Path::new("/").join(relative), (mode & 0o777, reader.held()?));
                 }

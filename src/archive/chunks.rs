@@ -135,8 +135,7 @@ impl<R: Read> Opener<R> {
         let mut first = [0];
         let ahead = (fill(&mut from, &mut first)? == 1).then_some(first[0]);
         let buffer = Zeroizing::new(vec![0; CHUNK + TAG + 1]);
-        let mut opener =
-            Self { from, chunks: Chunks::new(key, header)?, buffer, ahead, plain: 0..0, done: false };
+        let mut opener = Self { from, chunks: Chunks::new(key, header)?, buffer, ahead, plain: 0..0, done: false };
         // A wrong key is told before anything is made of the content.
         opener.next_chunk()?;
         Ok(opener)

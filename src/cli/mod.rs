@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod change;
 pub mod elect;
+pub mod etcd;
 pub mod lab;
 pub mod report;
 mod resolve;
@@ -69,6 +70,9 @@ enum Command {
     Doctor(report::DoctorArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
     Elect(Box<elect::ElectArgs>),
+    /// etcd's members, snapshots, and recovery from a lost majority
+    #[command(subcommand)]
+    Etcd(etcd::EtcdCommand),
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -187,6 +191,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
         Command::Elect(args) => elect::run(&args, ui),
+        Command::Etcd(command) => etcd::run(&command, global, ui),
         Command::Lab(command) => lab::run(&command, ui),
         Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {

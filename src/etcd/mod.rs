@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod membership;
+pub mod overview;
 pub mod recovery;
 pub mod reply;
 pub mod snapshot;

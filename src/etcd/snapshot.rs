@@ -120,7 +120,10 @@ pub fn outdated<'n>(node: &str, names: &[&'n str], keep: usize) -> Vec<&'n str> 
     let stamp = |name: &str| -> Option<String> {
         let stamp = name.strip_prefix(node)?.strip_prefix('-')?.strip_suffix(EXTENSION)?;
         let plain = stamp.len() == STAMP.len()
-            && stamp.bytes().zip(STAMP.bytes()).all(|(b, like)| if like == b'0' { b.is_ascii_digit() } else { b == like });
+            && stamp
+                .bytes()
+                .zip(STAMP.bytes())
+                .all(|(b, like)| if like == b'0' { b.is_ascii_digit() } else { b == like });
         plain.then(|| stamp.to_owned())
     };
     let mut own: Vec<(String, &'n str)> = names.iter().filter_map(|n| Some((stamp(n)?, *n))).collect();

@@ -83,8 +83,7 @@ pub fn restore(how: &Restore<'_>) -> Result<Restored> {
     if !said.success() {
         return Err(failed(tool, "restore the database", &said));
     }
-    let (cluster_id, member_id) =
-        ids(&said).ok_or_else(|| failed(tool, "say which cluster it made", &said))?;
+    let (cluster_id, member_id) = ids(&said).ok_or_else(|| failed(tool, "say which cluster it made", &said))?;
     Ok(Restored { cluster_id, member_id, bumped: bumps })
 }
 
@@ -92,7 +91,8 @@ pub fn restore(how: &Restore<'_>) -> Result<Restored> {
 fn ids(said: &Output) -> Option<(String, String)> {
     let after = |line: &str, key: &str| {
         let rest = &line[line.find(key)? + key.len()..];
-        let id: String = rest.trim_start_matches(['"', ':', ' ', '=']).chars().take_while(char::is_ascii_hexdigit).collect();
+        let id: String =
+            rest.trim_start_matches(['"', ':', ' ', '=']).chars().take_while(char::is_ascii_hexdigit).collect();
         (!id.is_empty()).then_some(id)
     };
     let mut lines = said.stderr.lines().chain(said.stdout.lines());

@@ -136,7 +136,9 @@ const PARTIAL: &str = ".hamaster-part-";
 
 fn unwritten(path: &Path, e: &io::Error) -> Box<Error> {
     let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Error::apply(format!("cannot write {}", path.display())).cause(e).hint(format!("ls -ld {0}; df -h {0}", dir.display()))
+    Error::apply(format!("cannot write {}", path.display()))
+        .cause(e)
+        .hint(format!("ls -ld {0}; df -h {0}", dir.display()))
 }
 
 /// A file the operator named, to be read as it comes.

@@ -41,7 +41,8 @@ impl Client {
     /// # Errors
     /// When the member does not answer, falls silent or ends early, or `out` takes no more.
     pub fn snapshot(&self, out: &mut dyn Write) -> Result<()> {
-        let failed = || Error::apply(format!("etcd at {}: cannot take a snapshot", self.member)).hint("hamaster status");
+        let failed =
+            || Error::apply(format!("etcd at {}: cannot take a snapshot", self.member)).hint("hamaster status");
         let silent = |_| failed().cause(format!("nothing came for {} s", SILENCE.as_secs()));
         let mut client = self.inner.clone();
         self.runtime.block_on(async {
@@ -52,7 +53,8 @@ impl Client {
             while let Some(part) =
                 tokio::time::timeout(SILENCE, stream.message()).await.map_err(silent)?.map_err(|e| failed().cause(e))?
             {
-                out.write_all(part.blob()).map_err(|e| Error::apply("cannot keep the snapshot").cause(e).hint("df -h"))?;
+                out.write_all(part.blob())
+                    .map_err(|e| Error::apply("cannot keep the snapshot").cause(e).hint("df -h"))?;
                 left = Some(part.remaining_bytes());
             }
             match left {
