@@ -12,6 +12,9 @@ use crate::state::PhaseId;
 /// What is enabled and started.
 pub(super) const TIMER: &str = "hamaster-snapshot.timer";
 
+/// What it starts.
+pub(super) const SERVICE: &str = "hamaster-snapshot.service";
+
 /// hamaster-snapshot.service
 #[derive(Serialize)]
 struct SnapshotUnit {
@@ -32,7 +35,7 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     let service = SnapshotUnit { hamaster: text(&i.tools.hamaster) };
     let spread = Duration::from_secs((snapshots.every.as_secs() / 10).max(1));
     let timer = SnapshotTimer { every: units::show_duration(snapshots.every), spread: units::show_duration(spread) };
-    let (name, phase) = ("hamaster-snapshot.service", PhaseId::Register);
-    out.add(phase, unit(name), 0o644, "systemd/hamaster-snapshot.service.hbs", &service)?;
+    let phase = PhaseId::Register;
+    out.add(phase, unit(SERVICE), 0o644, "systemd/hamaster-snapshot.service.hbs", &service)?;
     out.add(phase, unit(TIMER), 0o644, "systemd/hamaster-snapshot.timer.hbs", &timer)
 }

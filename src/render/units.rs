@@ -52,7 +52,7 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
         }
     }
     if i.spec.etcd.snapshots.is_some() {
-        let read = own(snapshots::TIMER, vec![]);
+        let read = own(snapshots::TIMER, vec![layout.unit(snapshots::SERVICE)]);
         out.push(running(PhaseId::Register, snapshots::TIMER, read, Readiness::Active));
     }
     out.push(resting(PhaseId::Register, "hamaster-serve.service", own("hamaster-serve.service", vec![])));
