@@ -129,7 +129,7 @@ pub fn restore(host: &mut Host, request: &Request<'_>) -> Result<Done> {
     let (work, member) = (data.join(WORK), data.join("member"));
     let stage = Stage { data: &data, work: &work, member: &member };
     let noted = stage.noted(host, request)?;
-    let swapped = noted.as_ref().is_some_and(|n| matches!(host.stat(&work.join(&n.dir)), Ok(None)));
+    let swapped = noted.as_ref().is_some_and(|n| matches!(host.stat(&work.join(&n.dir).join("member")), Ok(None)));
     let occupied = host.stat(&member)?.is_some();
     if occupied && !swapped && !request.set_aside {
         let shown = host.shown(&data);
@@ -229,7 +229,8 @@ impl Stage<'_> {
         };
         let Some(done) = serde_json::from_slice(&bytes).ok().filter(same) else { return Ok(None) };
         // Neither in the making nor in its place: what the note is about is gone.
-        let there = host.stat(&self.work.join(&done.dir))?.is_some() || host.stat(self.member)?.is_some();
+        let there =
+            host.stat(&self.work.join(&done.dir).join("member"))?.is_some() || host.stat(self.member)?.is_some();
         Ok(there.then_some(done))
     }
 
@@ -287,12 +288,7 @@ impl Stage<'_> {
     /// The old data out of the way, the new one into its place.
     fn swap(&self, host: &mut Host, done: &mut Done) -> Result<()> {
         if host.stat(self.member)?.is_some() {
-            let name = format!("before-{}", stamp(clock::now()));
-            let beside = self
-                .data
-                .with_file_name(format!("{}.{name}", self.data.file_name().unwrap_or_default().to_string_lossy()));
-            let parent = self.data.parent().unwrap_or(self.data);
-            let aside = if host.same_filesystem(self.data, parent)? { beside } else { self.data.join(name) };
+            let aside = self.aside(host)?;
             // Noted first: the run that finishes may not be this one, and goes on with the same name.
             let aside = done.aside.get_or_insert(aside).clone();
             self.write_note(host, done)?;
@@ -302,6 +298,27 @@ impl Stage<'_> {
         let made = self.work.join(&done.dir);
         host.move_whole(&made.join("member"), self.member)?;
         host.remove_tree(&made)
+    }
+}
+
+impl Stage<'_> {
+    /// A place for the old data that nothing is in yet.
+    fn aside(&self, host: &Host) -> Result<PathBuf> {
+        let parent = self.data.parent().unwrap_or(self.data);
+        let is_mount = !host.same_filesystem(self.data, parent)?;
+        let named = |at| match is_mount {
+            true => self.data.join(format!("before-{}", stamp(at))),
+            false => {
+                let data = self.data.file_name().unwrap_or_default().to_string_lossy();
+                self.data.with_file_name(format!("{data}.before-{}", stamp(at)))
+            }
+        };
+        let mut at = clock::now();
+        // Two restores may share a second.
+        while host.stat(&named(at).join("member"))?.is_some() {
+            at += time::Duration::SECOND;
+        }
+        Ok(named(at))
     }
 }
 

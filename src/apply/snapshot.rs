@@ -55,9 +55,20 @@ pub struct Database {
     pub etcd_version: String,
 }
 
-/// The name of the next snapshot of this master.
-pub fn file_name(this: &ThisNode, now: OffsetDateTime) -> String {
-    snapshot::file_name(&this.node.name, &stamp(now))
+/// A path in `dir` for the next snapshot of this master, with a name that is free.
+///
+/// # Errors
+/// When the directory cannot be looked at.
+pub fn next_path(host: &Host, this: &ThisNode, dir: &Path, now: OffsetDateTime) -> Result<PathBuf> {
+    let mut at = now;
+    loop {
+        let path = dir.join(snapshot::file_name(&this.node.name, &stamp(at)));
+        if host.stat(&path)?.is_none() {
+            return Ok(path);
+        }
+        // Two in one second: the name of the next.
+        at += time::Duration::SECOND;
+    }
 }
 
 /// Streams the database of a healthy voter, this master's by preference, onto the filesystem of `near`.

@@ -87,7 +87,7 @@ pub fn run(args: &RecoverArgs, global: &Global, ui: &Ui) -> Result<()> {
             KeyArgs { key_file: args.key.key_file.clone() }
         };
         let key = key.read_or_make(&mut host, ui)?;
-        let path = host.shown(&dir.join(snapshot::file_name(this, now)));
+        let path = host.shown(&snapshot::next_path(&host, this, &dir, now)?);
         let saved = snapshot::save(Subject { host: &host, spec, this }, own, &key, &path, now)?;
         ui.say(&format!("saved first: {}", about(&saved.path, &saved.manifest)));
     }

@@ -102,7 +102,7 @@ fn save(args: &SaveArgs, global: &Global, ui: &Ui) -> Result<()> {
         Some(path) => path.clone(),
         None => {
             let dir = made_dir(&mut host, &settings)?;
-            host.shown(&dir.join(snapshot::file_name(&master.this, now)))
+            host.shown(&snapshot::next_path(&host, &master.this, &dir, now)?)
         }
     };
     let near = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
