@@ -12,7 +12,10 @@ pub mod peers;
 pub mod perform;
 mod pods;
 pub mod record;
+pub mod recover;
 pub mod reset;
+pub mod restore;
+pub mod snapshot;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};

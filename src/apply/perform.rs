@@ -1,6 +1,6 @@
 //! One arm per action. Each is idempotent: done twice it is done once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
@@ -199,7 +199,15 @@ impl Performer<'_> {
 /// # Errors
 /// When a certificate is missing or does not read.
 pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
-    Client::new(SocketAddr::new(this.node.ip, 2379), etcd_tls(host, this)?)
+    member_client(host, this, this.node.ip)
+}
+
+/// A client of the member at `ip`, with this host's certificate.
+///
+/// # Errors
+/// As [`etcd_client`].
+pub fn member_client(host: &Host, this: &ThisNode, ip: IpAddr) -> Result<Client> {
+    Client::new(SocketAddr::new(ip, 2379), etcd_tls(host, this)?)
 }
 
 /// How hamaster shows itself to etcd, and which CA it trusts.

@@ -160,7 +160,7 @@ fn token(args: &JoinArgs, ui: &Ui) -> Result<Token> {
             let bytes = Zeroizing::new(operator::read(path)?);
             Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
         }
-        (None, None) => ui.secret("Join token")?,
+        (None, None) => ui.ask_secret("Join token").map_err(|e| e.hint("--token-file FILE"))?,
     };
     Token::parse(&text)
 }

@@ -3,6 +3,7 @@
 pub mod certs;
 pub mod change;
 pub mod elect;
+pub mod etcd;
 pub mod join;
 pub mod lab;
 pub mod master;
@@ -85,6 +86,9 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
     Elect(Box<elect::ElectArgs>),
+    /// etcd's members, snapshots, and recovery from a lost majority
+    #[command(subcommand)]
+    Etcd(etcd::EtcdCommand),
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -208,6 +212,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Token(command) => token::run(&command, ui).map(done),
         Command::Serve(args) => serve::run(&args).map(done),
         Command::Elect(args) => elect::run(&args, ui),
+        Command::Etcd(command) => etcd::run(&command, global, ui),
         Command::Lab(command) => lab::run(&command, ui),
         Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::apply::Master;
+use crate::apply::{self, Master, perform};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::preflight;
 use crate::render::Templates;
+use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
 use crate::state::Owner;
@@ -75,8 +76,22 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
-    let master = assemble(spec, node, &facts)?;
+    let mut master = assemble(spec, node, &facts)?;
+    if root.is_none() && record.etcd.is_some() {
+        master.spec.masters = masters(&host, &master).unwrap_or(master.spec.masters);
+    }
     Ok(Resolved { host, master, facts, origins })
+}
+
+/// The masters as they are registered: who joined and who left is known there, whatever a file says. Nothing when etcd
+/// does not run or does not answer.
+fn masters(host: &Host, master: &Master) -> Option<Vec<Node>> {
+    if !host.units().state(apply::ETCD_UNIT).ok()?.active {
+        return None;
+    }
+    let registered = perform::etcd_client(host, &master.this).ok()?.spec().ok()??;
+    let masters = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default()).ok()?.masters;
+    masters.contains(&master.this.node).then_some(masters)
 }
 
 /// The master `node` of `spec`, as far as this host has the programs for it.

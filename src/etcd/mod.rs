@@ -2,7 +2,10 @@
 
 pub mod client;
 pub mod membership;
+pub mod overview;
+pub mod recovery;
 pub mod reply;
+pub mod snapshot;
 
 /// Keys hamaster reads and writes in etcd.
 pub mod keys {

@@ -14,6 +14,7 @@ mod manifests;
 mod network;
 mod policy;
 mod runtime;
+mod snapshots;
 pub mod templates;
 mod tools;
 mod units;
@@ -78,6 +79,7 @@ pub fn files(input: &Input, templates: &Templates) -> Result<Vec<ManagedFile>> {
     policy::files(input, &mut out)?;
     manifests::files(input, &mut out)?;
     election::files(input, &mut out)?;
+    snapshots::files(input, &mut out)?;
     out.files.sort_by_key(|f| f.phase);
     Ok(out.files)
 }

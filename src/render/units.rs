@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime};
+use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime, snapshots};
 use crate::spec::{BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
 use crate::state::PhaseId;
 use crate::state::desired::{DesiredUnit, Readiness};
@@ -50,6 +50,10 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
         for (unit, read) in [("hamaster-fence.service", vec![]), ("hamaster-elect.service", read)] {
             out.push(running(PhaseId::Election, unit, own(unit, read), Readiness::Active));
         }
+    }
+    if i.spec.etcd.snapshots.is_some() {
+        let read = own(snapshots::TIMER, vec![layout.unit(snapshots::SERVICE)]);
+        out.push(running(PhaseId::Register, snapshots::TIMER, read, Readiness::Active));
     }
     out.push(running(
         PhaseId::Register,

@@ -147,17 +147,17 @@ impl Ui {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
-    /// Asks for something that must not be shown.
+    /// Asks for a secret; it is not shown while it is typed.
     ///
     /// # Errors
     /// When nobody can be asked.
-    pub fn secret(&self, prompt: &str) -> Result<zeroize::Zeroizing<String>> {
-        let asked = dialoguer::Password::new().with_prompt(prompt).interact();
-        asked.map(zeroize::Zeroizing::new).map_err(|e| {
-            Error::usage(format!("not on a terminal, so nobody can be asked: {prompt}"))
-                .cause(e)
-                .hint("--token-file FILE")
-        })
+    pub fn ask_secret(&self, what: &str) -> Result<zeroize::Zeroizing<String>> {
+        let nobody = || Error::usage(format!("{}: not on a terminal, so nobody can be asked", what.to_lowercase()));
+        if !self.is_interactive() {
+            return Err(nobody());
+        }
+        let answer = dialoguer::Password::new().with_prompt(what).interact();
+        answer.map(zeroize::Zeroizing::new).map_err(|e| nobody().cause(e))
     }
 
     /// Asks before something is changed. Without a terminal `--yes` must have been given.

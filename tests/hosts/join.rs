@@ -101,6 +101,10 @@ fn masters_join_at_once_are_replaced_and_leave() {
     for name in ["m1", "m2", "m3"] {
         assert!(registered(&m2).contains(&format!("name: {name}")), "{}", registered(&m2));
     }
+    // The first master follows what is registered, whatever its own file said.
+    m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    assert!(std::fs::read_to_string(m1.path("/etc/hamaster/cluster.yaml")).unwrap().contains("name: m3"));
+    assert!(registered(&m1).contains("name: m2"), "{}", registered(&m1));
     let said_again = m2.run(&join("m2", "192.0.2.12"));
     assert_eq!(said_again.status.code(), Some(4), "{}", said(&said_again));
 
