@@ -61,7 +61,10 @@ impl Client {
         Ok(answer.alarms().iter().map(|a| format!("{} on member {:x}", word(a.alarm()), a.member_id())).collect())
     }
 
-    /// Adds a learner that its peers will reach at `url`.
+    /// Adds a learner that its peers will reach at `url`. Its id.
+    ///
+    /// # Errors
+    /// What etcd says, or that it is not known whether it happened.
     pub fn add_learner(&self, url: &str) -> Result<u64, Reply> {
         let urls = [url.to_owned()];
         let answer =
@@ -70,11 +73,17 @@ impl Client {
     }
 
     /// Makes the learner `id` a voter.
+    ///
+    /// # Errors
+    /// As [`Client::add_learner`].
     pub fn promote(&self, id: u64) -> Result<(), Reply> {
         self.change(async |mut c| c.member_promote(id).await).map(drop)
     }
 
     /// Removes the member `id`. A voter's removal must be sent to another one.
+    ///
+    /// # Errors
+    /// As [`Client::add_learner`].
     pub fn remove(&self, id: u64) -> Result<(), Reply> {
         self.change(async |mut c| c.member_remove(id).await).map(drop)
     }
