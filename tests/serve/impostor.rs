@@ -88,7 +88,8 @@ fn who_is_no_master_of_the_cluster_hears_nothing() {
     let client = (of("kubecfg.crt"), of("kubecfg.key"));
     let (own_cert, own_key) = signed_by_another();
     let twin = twin_of(&ca);
-    let cases: [(&str, &[&[u8]], &[u8], &str); 9] = [
+    type Case<'c> = (&'c str, &'c [&'c [u8]], &'c [u8], &'c str);
+    let cases: [Case<'_>; 9] = [
         ("another cluster's master", &[&theirs, &their_ca], &their_key, "another cluster's or an impostor"),
         ("a chain without any CA", &[&cert], &key, "another cluster's or an impostor"),
         ("a kubelet of the cluster", &[&kubelet, &ca], &kubelet_key, "does not prove to be a master"),
@@ -102,7 +103,6 @@ fn who_is_no_master_of_the_cluster_hears_nothing() {
     for (who, chain, key, words) in cases {
         let (error, heard) = asked(fake(chain, key, tls13), &pin);
         assert!(heard.is_empty(), "{who} heard {} bytes", heard.len());
-        println!("{who}: {error}");
         is_told(&error, words);
     }
     let (error, heard) = asked(fake(&[&cert, &ca], &key, &rustls::version::TLS12), &pin);
