@@ -67,6 +67,9 @@ fn is_told(error: &Error, words: &str) {
 }
 
 /// First that the fake would notice: with a master's own certificate it hears the whole request.
+/// Who serves, with which chain and key, and what the joiner says of it.
+type Case<'c> = (&'c str, &'c [&'c [u8]], &'c [u8], &'c str);
+
 #[test]
 fn who_is_no_master_of_the_cluster_hears_nothing() {
     let m1 = Master::dormant(None);
@@ -88,7 +91,6 @@ fn who_is_no_master_of_the_cluster_hears_nothing() {
     let client = (of("kubecfg.crt"), of("kubecfg.key"));
     let (own_cert, own_key) = signed_by_another();
     let twin = twin_of(&ca);
-    type Case<'c> = (&'c str, &'c [&'c [u8]], &'c [u8], &'c str);
     let cases: [Case<'_>; 9] = [
         ("another cluster's master", &[&theirs, &their_ca], &their_key, "another cluster's or an impostor"),
         ("a chain without any CA", &[&cert], &key, "another cluster's or an impostor"),
