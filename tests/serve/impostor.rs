@@ -105,7 +105,6 @@ fn who_is_no_master_of_the_cluster_hears_nothing() {
     for (who, chain, key, words) in cases {
         let (error, heard) = asked(fake(chain, key, tls13), &pin);
         assert!(heard.is_empty(), "{who} heard {} bytes", heard.len());
-        println!("{who}: {error}");
         is_told(&error, words);
     }
     let (error, heard) = asked(fake(&[&cert, &ca], &key, &rustls::version::TLS12), &pin);

@@ -28,7 +28,8 @@ fn what_is_forgiven_costs_nothing_and_time_gives_back() {
         assert!(refusals.charge(me, NOW));
         refusals.forgive(me, NOW);
     }
-    while refusals.charge(me, NOW) {}
+    (0..100).for_each(|_| _ = refusals.charge(me, NOW));
+    assert!(!refusals.charge(me, NOW));
     assert!(refusals.charge(ip("192.0.2.2"), NOW), "nobody pays for another");
     assert!(refusals.charge(me, NOW + Duration::from_secs(1)));
     assert!(!refusals.charge(me, NOW + Duration::from_secs(1)));
@@ -39,7 +40,7 @@ fn what_is_forgiven_costs_nothing_and_time_gives_back() {
 fn a_crowd_does_not_wash_a_flood_away() {
     let mut refusals = Refusals::default();
     let flood = ip("192.0.2.1");
-    while refusals.charge(flood, NOW) {}
+    (0..100).for_each(|_| _ = refusals.charge(flood, NOW));
     for n in 0..10_000_u32 {
         refusals.charge(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), NOW);
     }
