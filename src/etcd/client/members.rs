@@ -16,15 +16,7 @@ impl Client {
     /// When the member does not answer or has no quorum.
     pub fn members(&self) -> Result<Vec<Member>> {
         self.get(keys::SPEC)?;
-        let list = self.call("list its members", async |mut c| c.member_list().await)?;
-        let member = |m: &etcd_client::Member| Member {
-            id: m.id(),
-            name: m.name().to_owned(),
-            peer_urls: m.peer_urls().to_vec(),
-            client_urls: m.client_urls().to_vec(),
-            is_learner: m.is_learner(),
-        };
-        Ok(list.members().iter().map(member).collect())
+        self.remembered_members()
     }
 
     /// How far the member is, and who leads as it knows.
