@@ -205,7 +205,7 @@ pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
 /// A client of the member at `ip`, with this host's certificate.
 ///
 /// # Errors
-/// As [`etcd_client`].
+/// As [`etcd_client()`].
 pub fn member_client(host: &Host, this: &ThisNode, ip: IpAddr) -> Result<Client> {
     Client::new(SocketAddr::new(ip, 2379), etcd_tls(host, this)?)
 }
