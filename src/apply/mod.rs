@@ -4,6 +4,8 @@
 //! the cluster exists, and running the command again finishes what is left. A run that is killed puts nothing back and
 //! needs not: running it again ends at the same host.
 
+pub mod apiserver;
+pub mod assembly;
 mod bindings;
 pub mod event;
 pub mod join;
@@ -50,10 +52,23 @@ pub struct Master {
     pub this: ThisNode,
     /// Programs as found.
     pub tools: Tools,
+    /// Where programs are, as the operator's `PATH` had them: a daemon has another one.
+    pub programs: BTreeMap<String, PathBuf>,
     /// Templates with the operator's overrides.
     pub templates: Templates,
     /// What this kind of host changes about the desired state: units a lab does not run, programs that are not there.
     pub adapt: Box<dyn Fn(&mut Desired)>,
+}
+
+/// How far this master's member of etcd is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its cluster does not exist yet.
+    Founding,
+    /// It becomes a member of one that does.
+    Joining,
+    /// It is a voter, and was healthy.
+    Sealed,
 }
 
 /// What the operator chose for this run.
@@ -106,22 +121,24 @@ impl Master {
     /// # Errors
     /// When a template does not render.
     pub fn desired(&self, observed: &Observed) -> Result<Desired> {
-        self.desired_as(observed, self.is_sealed(observed))
+        self.desired_as(observed, self.stage(observed))
     }
 
-    /// Whether the member's cluster exists. The unit itself is asked too: with a lost record it must never go back from
-    /// `existing` to `new`, where a wiped disk would become a new, empty cluster.
-    fn is_sealed(&self, observed: &Observed) -> bool {
+    /// How far the member is. The unit itself is asked too: with a lost record it must never go back from `existing` to
+    /// `new`, where a wiped disk would become a new, empty cluster.
+    fn stage(&self, observed: &Observed) -> Stage {
         let unit = observed.at(&self.this.layout.unit(ETCD_UNIT)).map(|f| &f.content);
         let says_existing =
             |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"));
-        let record = &observed.record;
-        record.etcd.is_some()
-            || record.joining.is_some()
-            || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
+        match &observed.record {
+            record if record.joining.is_some() => Stage::Joining,
+            record if record.etcd.is_some() => Stage::Sealed,
+            _ if matches!(unit, Some(ContentFact::Public(text)) if says_existing(text)) => Stage::Sealed,
+            _ => Stage::Founding,
+        }
     }
 
-    fn desired_as(&self, observed: &Observed, sealed: bool) -> Result<Desired> {
+    fn desired_as(&self, observed: &Observed, stage: Stage) -> Result<Desired> {
         let ca = self.this.layout.etcd_pki().join("ca.crt");
         // One token per cluster without one more secret to keep: the etcd CA is made anew for each.
         let token = match observed.at(&ca).map(|f| &f.content) {
@@ -130,8 +147,11 @@ impl Master {
         };
         let pki = self.this.layout.pki();
         let external_ca = observed.at(&pki.join("ca.crt")).is_some() && observed.at(&pki.join("ca.key")).is_none();
-        let initial_cluster = observed.record.initial_cluster().cloned();
-        let given = Given { sealed, token, initial_cluster, external_ca };
+        // Only until it is sealed: a voter whose disk is lost then finds no other member. With a list of them it would go
+        // on as the voter it was, and not know for whom it has voted.
+        let joining = observed.record.joining.as_ref().filter(|_| stage == Stage::Joining);
+        let initial_cluster = joining.and_then(|j| j.initial_cluster.clone());
+        let given = Given { sealed: stage != Stage::Founding, token, initial_cluster, external_ca };
         let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
         (self.adapt)(&mut desired);
         Ok(desired)
@@ -204,7 +224,7 @@ pub fn preview(host: &Host, master: &Master, options: &Options) -> Result<Previe
                     |s| !matches!(s, Action::EnsureDir { path, mode, .. } if !made.insert((path.clone(), *mode))),
                 );
                 if id == PhaseId::Etcd && policy.starts_units {
-                    let sealed = master.desired_as(&observed, true)?;
+                    let sealed = master.desired_as(&observed, Stage::Sealed)?;
                     phase.steps.extend(master::seal(&sealed, &observed, ETCD_UNIT).into_iter().flat_map(|p| p.steps));
                 }
                 phases.push(phase);
@@ -257,7 +277,7 @@ fn refusal(host: &Host, conflicts: Vec<Conflict>, after: &str) -> Box<Error> {
 /// What failed, after everything was put back; or, once etcd has been healthy, what is left for the next run.
 pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
     // A cluster that exists is never taken back: what is left is finished by the next run.
-    if !master.is_sealed(&seen.observed) {
+    if master.stage(&seen.observed) == Stage::Founding {
         host.begin_undo();
     }
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
@@ -338,7 +358,7 @@ impl Run<'_> {
     /// The member is healthy for the first time: its unit changes to `existing` without a restart.
     fn seal(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
         let observed = self.master.observe_for(PhaseId::Etcd, host)?;
-        let sealed = self.master.desired_as(&observed, true)?;
+        let sealed = self.master.desired_as(&observed, Stage::Sealed)?;
         if let Some(phase) = master::seal(&sealed, &observed, ETCD_UNIT) {
             self.apply(&phase, host, observed, outcome, sink)?;
             self.phase(PhaseId::Etcd, host, outcome, sink)?;
@@ -374,6 +394,7 @@ impl Run<'_> {
         sink(Event::PhaseStarted { phase: phase.id.name(), steps: phase.steps.len() });
         self.written.extend(phase.steps.iter().flat_map(Action::writes).map(Path::to_path_buf));
         let data_dir = layout.path(&self.master.spec.etcd.data_dir);
+        ledger.record.programs.clone_from(&self.master.programs);
         ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup, &data_dir)?;
         let mut performer =
             Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };

@@ -121,8 +121,7 @@ impl Performer<'_> {
             }
             Action::SealMember { unit, stamp } => {
                 let status = self.etcd()?.status()?;
-                let member =
-                    SealedMember { cluster_id: status.cluster_id, member_id: status.member_id, initial_cluster: None };
+                let member = SealedMember { cluster_id: status.cluster_id, member_id: status.member_id };
                 self.ledger.seal(self.host, unit, *stamp, member)?;
                 fault::point("etcd.sealed");
                 // The cluster exists: from here on a failure is finished by running again, not by putting back.

@@ -153,8 +153,7 @@ pub fn restore(host: &mut Host, request: &Request<'_>) -> Result<Done> {
     let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
     ledger.record.node = Some(this.node.name.clone());
     ledger.record.data_dir = Some(data.clone());
-    let sealed =
-        SealedMember { cluster_id: done.cluster_id.clone(), member_id: done.member_id.clone(), initial_cluster: None };
+    let sealed = SealedMember { cluster_id: done.cluster_id.clone(), member_id: done.member_id.clone() };
     ledger.record.etcd = Some(sealed);
     ledger.save(host)?;
     fault::point("restore.recorded");

@@ -93,8 +93,8 @@ fn explain(logs: &[String]) -> (Option<String>, Option<String>) {
     const KNOWN: [(&str, &str, &str); 9] = [
         (
             "could not retrieve cluster information",
-            "its data is gone, and no other member answers: it must not form a new cluster",
-            "restore a snapshot; or to start over: hamaster reset",
+            "its data is gone: it must not form a new cluster, nor go on as the voter it was",
+            "hamaster join --replace    # where other masters live; else: hamaster etcd snapshot restore",
         ),
         ("address already in use", "another process holds the port", "ss -ltnp | grep -E ':(2379|2380|2381) '"),
         ("has already been bootstrapped", "its disk was wiped: it must not form a new cluster", "hamaster doctor"),

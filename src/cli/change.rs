@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use crate::apply::event::Event;
 use crate::apply::join::Marker;
 use crate::apply::{self, Options, Outcome, Preview, reset};
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
-use crate::host::{Host, clock};
+use crate::host::{Host, Lock, clock};
 use crate::preflight;
 use crate::state::PhaseId;
 use crate::ui::progress::Progress;
@@ -57,7 +58,7 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let only = phases(&args.only)?;
     let Resolved { mut host, master, facts, origins } = resolve::master(&args.spec, global)?;
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     if Marker::find(&host, &master.this.layout)?.is_some() {
         let message = "this host is in the middle of joining a cluster: it must not make one of its own";
         return Err(Error::conflict(message)
@@ -99,6 +100,15 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
 pub fn go<T>(ui: &Ui, work: impl FnOnce(apply::event::Sink<'_>) -> Result<T>) -> Result<T> {
     let mut progress = Progress::new(*ui);
     work(&mut |event| progress.show(event))
+}
+
+/// Takes this host for one command. Where its keeper is at work it is waited for, as everybody can see.
+///
+/// # Errors
+/// As [`Host::lock_after_the_keeper`].
+pub(super) fn lock(host: &Host, ui: &Ui) -> Result<Lock> {
+    let condition = "the keeper of this master (hamaster-serve) to be done";
+    go(ui, |sink| host.lock_after_the_keeper(|since| sink(Event::Waiting { condition, since })))
 }
 
 /// Says what speaks against this host, and refuses unless it is `ignored`.
@@ -186,7 +196,7 @@ fn phases(words: &[String]) -> Result<Vec<PhaseId>> {
 pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
     let (mut host, this) = resolve::owned(global)?;
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     let now = clock::now();
     let plan = reset::preview(&host, &this, args.purge, now)?;
     let title = format!("reset of {}", this.node.name);

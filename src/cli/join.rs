@@ -7,8 +7,10 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::admission::{self, Bytes, Request};
+use crate::apply::assembly;
 use crate::apply::join::{self, Choice, Cluster, Marker};
-use crate::cli::change::{checks, go, head};
+use crate::cli::change::{checks, go, head, lock};
+use crate::cli::offline::BundleArgs;
 use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::membership::{Member, quorum, tolerated};
@@ -33,6 +35,8 @@ pub struct JoinArgs {
     /// A file with the token, `-` for standard input [default: ask]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    bundle: BundleArgs,
     /// Node name [default: the host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -42,6 +46,9 @@ pub struct JoinArgs {
     /// This node is a voter whose disk was lost: remove it, and join anew
     #[arg(long)]
     replace: bool,
+    /// Show the plan with its diffs and do nothing; the token is used for this attempt all the same
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -65,13 +72,16 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     }
     let mut host = resolve::host(None)?;
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
     let found = Marker::find(&host, &layout)?;
-    if let (None, Some(member)) = (&found, &record.etcd) {
+    if let (None, Some(member), false) = (&found, &record.etcd, args.replace) {
         let message = format!("this host is a master of the cluster {} already", member.cluster_id);
-        return Err(Error::conflict(message).hint("hamaster status").hint("hamaster reset    # to make it another's"));
+        return Err(Error::conflict(message)
+            .hint("hamaster status")
+            .hint("hamaster join --replace    # where its disk was lost")
+            .hint("hamaster leave    # to make it another's"));
     }
     let blank = file::load(None, &Overrides::default())?;
     let seen = facts::gather(Path::new("/"), &blank, &layout);
@@ -89,12 +99,28 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     let cluster = marker.cluster.clone().or_else(|| welcome.as_ref().map(Cluster::from)).ok_or_else(missing)?;
     let spec = join::spec_with(&cluster.spec, &node)?;
     let facts = facts::gather(Path::new("/"), &spec, &layout);
-    let mut master = resolve::assemble(spec, node, &facts)?;
+    let mut master = assembly::assemble(spec, node, &facts)?;
     let choice = Choice { only: vec![], adopt: args.adopt, replace: args.replace };
     let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
     let plan = join::preview(&host, &master, files, &choice)?;
     checks(&host, &master, &facts, Scope::Host, &args.ignore_preflight, ui)?;
     let title = format!("master {} at {} of {}", master.this.node.name, master.this.node.ip, master.spec.name);
+    if args.dry_run {
+        let note = Marker::path(&layout);
+        match ui.format {
+            Format::Json => {
+                let phases = plan_view::json(&plan.phases);
+                ui.json("plan", &serde_json::json!({ "master": title, "phases": phases, "notes": plan.notes }));
+            }
+            Format::Text => {
+                let notes: String = plan.notes.iter().map(|n| format!("  {n}\n")).collect();
+                let steps = plan_view::text(ui, &plan.phases, true);
+                let kept = format!("nothing was done; {} keeps this attempt for hamaster join", note.display());
+                ui.out(&format!("{}{notes}{steps}{kept}\n", head(ui, &title, &origins)));
+            }
+        }
+        return Ok(());
+    }
     if ui.format == Format::Text {
         let steps = match !args.yes && ui.is_interactive() || ui.verbose {
             true => plan_view::text(ui, &plan.phases, false),
@@ -123,23 +149,20 @@ fn ask(
     found: Option<Marker>,
     ui: &Ui,
 ) -> Result<(Marker, admission::Welcome)> {
-    if args.masters.is_empty() {
+    if args.masters.is_empty() && args.bundle.offline.is_none() {
         return Err(Error::usage("no master is named").hint("hamaster join 10.0.0.1 --token-file FILE"));
     }
     if let Err(mistake) = address::node_name(&node.name) {
         return Err(Error::usage(mistake.message).hint("--name NAME"));
     }
+    if let Some(file) = &args.bundle.offline {
+        let welcome = args.bundle.open(file, &node.name, ui)?;
+        return Ok((noted(host, layout, node, found)?, welcome));
+    }
     let masters: Vec<SocketAddr> =
         args.masters.iter().map(|m| names::addresses(m, admission::PORT)).collect::<Result<Vec<_>>>()?.concat();
     let token = token(args, ui)?;
-    let marker = match found {
-        Some(marker) => marker,
-        None => {
-            let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
-            marker.save(host, layout, &node.name)?;
-            marker
-        }
-    };
+    let marker = noted(host, layout, node, found)?;
     let request = Request {
         token: token.id.clone(),
         secret: Bytes(token.secret().clone()),
@@ -150,6 +173,16 @@ fn ask(
     };
     let welcome = doorbell::ask(&masters, &token.ca_pin, &request)?;
     Ok((marker, welcome))
+}
+
+/// The marker of this attempt, on disk.
+fn noted(host: &mut Host, layout: &Layout, node: &Node, found: Option<Marker>) -> Result<Marker> {
+    if let Some(marker) = found {
+        return Ok(marker);
+    }
+    let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
+    marker.save(host, layout, &node.name)?;
+    Ok(marker)
 }
 
 fn token(args: &JoinArgs, ui: &Ui) -> Result<Token> {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use crate::apply::leave::{self, Departure};
 use crate::apply::peers::Peers;
 use crate::apply::{perform, reset};
-use crate::cli::change::{finish, go};
+use crate::cli::change::{finish, go, lock};
 use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::Lag;
@@ -201,7 +201,7 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
 pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let (mut host, mut this) = resolve::owned(global)?;
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     let record = observe::record(&host, &Layout::host().record())?;
     let departure = match record.etcd {
         None if record.node.is_none() => return Err(Error::conflict("this host is no master").hint("hamaster status")),

@@ -7,6 +7,8 @@ pub mod etcd;
 pub mod join;
 pub mod lab;
 pub mod master;
+mod masters;
+mod offline;
 pub mod report;
 mod resolve;
 pub mod serve;

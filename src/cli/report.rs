@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::apply::{self, Options};
+use crate::apply::{self, Options, assembly};
 use crate::cli::resolve::{self, Resolved};
-use crate::cli::{Global, SpecArgs};
+use crate::cli::{Global, SpecArgs, masters};
 use crate::error::{Error, Kind, Result};
 use crate::host::{Host, NoUnits, clock};
 use crate::plan::compose::{self, Given};
@@ -49,7 +49,7 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
         spec.masters.retain(|m| m.name != node.name);
         spec.masters.push(node.clone());
     }
-    let templates = resolve::templates(spec.templates.as_deref())?;
+    let templates = assembly::templates(spec.templates.as_deref())?;
     let tools = crate::render::assumed_tools(&spec);
     let this = ThisNode { node, loopback: std::net::Ipv4Addr::LOCALHOST.into(), layout: Layout::host() };
     let given = Given {
@@ -115,7 +115,12 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
     let desired = master.desired(&observed)?;
     let owned = observed.record.node.is_some();
     let member = (host.starts_units() && observed.units.get(apply::ETCD_UNIT).is_some_and(|u| u.active))
-        .then(|| apply::perform::etcd_client(&host, &master.this).and_then(|c| c.status()));
+        .then(|| apply::perform::etcd_client(&host, &master.this).and_then(|c| Ok((c.status()?, c.reports()?))));
+    let (member, reports) = match member {
+        Some(Ok((status, reports))) => (Some(Ok(status)), Some(reports)),
+        Some(Err(e)) => (Some(Err(e)), None),
+        None => (None, None),
+    };
     let mut healthy = true;
     let mut units = vec![];
     for unit in &desired.units {
@@ -143,10 +148,14 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
         None if host.starts_units() => json!({ "healthy": false, "error": "etcd.service is not active" }),
         None => json!({ "healthy": false, "error": "below --root nothing runs" }),
     };
+    let masters = reports.as_ref().map(|reports| {
+        healthy &= masters::unwell(&master.this.node.name, &master.spec.masters, reports) == 0;
+        masters::rows(&master.spec.masters, reports)
+    });
     let report = json!({
         "node": master.this.node.name, "ip": master.this.node.ip.to_string(), "master": owned,
         "kubernetes": master.spec.kubernetes.version.to_string(), "etcd": etcd, "units": units,
-        "certificates": certificates, "healthy": owned && healthy,
+        "masters": masters, "certificates": certificates, "healthy": owned && healthy,
     });
     if ui.format == Format::Json {
         ui.json("status", &report);
@@ -186,6 +195,10 @@ fn status_text(ui: &Ui, report: &serde_json::Value, owned: bool) -> String {
         word(&report["ip"]),
         word(&report["kubernetes"])
     );
+    if let Some(masters) = report["masters"].as_array() {
+        text.push('\n');
+        text.push_str(&masters::text(masters));
+    }
     let rows = |key: &str, columns: [&str; 3]| -> Vec<Vec<String>> {
         let items = report[key].as_array().cloned().unwrap_or_default();
         items.iter().map(|i| columns.iter().map(|c| word(&i[*c])).collect()).collect()

@@ -1,30 +1,19 @@
 //! Flags, file and host → the master that is meant. Defaults found on the host are named, never silent.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::apply::assembly::assemble;
 use crate::apply::{self, Master, perform};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
-use crate::preflight;
-use crate::render::Templates;
 use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
 use crate::state::Owner;
 use crate::state::facts::HostFacts;
-
-/// Units that cannot start without their program.
-const UNIT_PROGRAMS: [(&str, &str); 5] = [
-    ("kubelet.service", "kubelet"),
-    ("flanneld.service", "flanneld"),
-    ("docker.service", "dockerd"),
-    ("cri-docker.service", "cri-dockerd"),
-    ("containerd.service", "containerd"),
-];
 
 /// Everything a command needs that changes this host.
 pub(super) struct Resolved {
@@ -92,37 +81,6 @@ fn masters(host: &Host, master: &Master) -> Option<Vec<Node>> {
     let registered = perform::etcd_client(host, &master.this).ok()?.spec().ok()??;
     let masters = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default()).ok()?.masters;
     masters.contains(&master.this.node).then_some(masters)
-}
-
-/// The master `node` of `spec`, as far as this host has the programs for it.
-///
-/// # Errors
-/// When an operator's templates do not read.
-pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Master> {
-    let layout = Layout::host();
-    let tools = preflight::tools(facts, &spec);
-    let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
-    Ok(Master {
-        templates: templates(spec.templates.as_deref())?,
-        this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
-        tools,
-        spec,
-        adapt: Box::new(move |desired| {
-            for (unit, program) in &missing {
-                if let Some(unit) = desired.units.iter_mut().find(|u| u.run && u.name == *unit) {
-                    (unit.run, unit.enable) = (false, false);
-                    desired.notes.push(format!(
-                        "{} is not started: {program} is not installed; install it and run hamaster init again",
-                        unit.name
-                    ));
-                }
-            }
-            let kubelet_runs = desired.units.iter().any(|u| u.name == "kubelet.service" && u.run);
-            if !kubelet_runs {
-                desired.bindings = None;
-            }
-        }),
-    })
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.
@@ -196,17 +154,6 @@ pub(super) fn node(
             problems.push(Problem { at: "--advertise-ip".into(), message, hint });
             Err(Error::usage("this node is not described well").problems(problems))
         }
-    }
-}
-
-/// The embedded templates with the operator's overrides.
-///
-/// # Errors
-/// When the directory or a template cannot be read or does not compile.
-pub(super) fn templates(dir: Option<&Path>) -> Result<Templates> {
-    match dir {
-        Some(dir) => Templates::with_overrides(&operator::templates(dir)?),
-        None => Templates::with_overrides(&BTreeMap::new()),
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::apply::perform::etcd_client;
-use crate::cli::resolve;
+use crate::cli::{offline, resolve};
 use crate::error::{Error, Problem, Result};
 use crate::etcd::client::{Client, Found};
 use crate::host::{Host, NoUnits, clock, identity};
@@ -58,6 +58,9 @@ pub struct CreateArgs {
     /// Only for the host of this node name
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// No token: seal what it would be worth into this new file, for a host that cannot reach a master yet
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["worker", "uses"])]
+    offline: Option<PathBuf>,
     #[command(flatten)]
     master: MasterArgs,
 }
@@ -133,6 +136,9 @@ impl CreateArgs {
 fn create(args: &CreateArgs, ui: &Ui) -> Result<()> {
     let wanted = args.wanted()?;
     let (this, host, etcd) = master(&args.master)?;
+    if let Some(file) = &args.offline {
+        return offline::create(file, (&host, &this, &etcd), (wanted.node, wanted.life), ui);
+    }
     let pin = pin(&host, &this)?;
     let expires = (clock::now() + wanted.life).unix_timestamp();
     let made = |token: &Token| Stored {

@@ -3,6 +3,7 @@
 //! One member, one lazy connection. tonic's balancer has no health exclusion and its deadlines do not cover the wait for
 //! a connection, so every call here runs under a timeout of its own and a caller that has several members rotates itself.
 
+mod leases;
 mod maintenance;
 mod members;
 mod records;

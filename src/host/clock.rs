@@ -94,6 +94,12 @@ pub fn interrupted() -> bool {
     *flag()
 }
 
+/// As if such a signal came: for whoever catches signals in another way.
+pub fn interrupt() {
+    *flag() = true;
+    WAKE.notify_all();
+}
+
 fn flag() -> MutexGuard<'static, bool> {
     INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,14 +6,15 @@ mod kernel;
 mod network;
 mod programs;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::host::command;
 use crate::spec::layout::Layout;
 use crate::spec::{Address, ClusterSpec};
-use crate::state::facts::{HostFacts, Unknown};
+use crate::state::facts::{HostFacts, Program, Unknown};
 
 /// For programs that are asked a question.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ const UNITS: [&str; 2] = ["etcd.service", "firewalld.service"];
 pub fn gather(root: &Path, spec: &ClusterSpec, layout: &Layout) -> HostFacts {
     let mut look = Look { root, live: root == Path::new("/"), facts: HostFacts::default() };
     look.on_disk(layout);
-    look.programs();
+    look.programs(&BTreeMap::new());
     look.disks(&layout.path(&spec.etcd.data_dir), layout);
     if look.live {
         look.kernel();
@@ -52,6 +53,28 @@ pub fn gather(root: &Path, spec: &ClusterSpec, layout: &Layout) -> HostFacts {
         look.facts.load_balancer_names = answers.collect();
     }
     look.facts
+}
+
+/// What an unattended run goes by: the programs of this machine where `known` has them, and nothing guessed.
+///
+/// # Errors
+/// When a known program is gone, or one does not say its version: what was rendered for it would change.
+pub fn installed(known: &BTreeMap<String, PathBuf>) -> Result<HostFacts> {
+    let mut look = Look { root: Path::new("/"), live: true, facts: HostFacts::default() };
+    look.programs(known);
+    look.resolver();
+    if let Some((name, path)) = known.iter().find(|(name, _)| !look.facts.programs.contains_key(*name)) {
+        return Err(Error::conflict(format!("{name} is gone: it was {}", path.display()))
+            .hint("hamaster init    # where it is to be done without"));
+    }
+    let silent = |(name, program): &(&String, &Program)| programs::is_versioned(name) && program.version.is_none();
+    match look.facts.programs.iter().find(silent) {
+        None => Ok(look.facts),
+        Some((_, program)) => {
+            let path = program.path.display();
+            Err(Error::apply(format!("{path} does not say its version")).hint(format!("{path} --version")))
+        }
+    }
 }
 
 /// A look at one machine.
@@ -108,9 +131,13 @@ impl Look<'_> {
         self.facts.installations = INSTALLATIONS.iter().filter(installed).map(|path| layout.path(path)).collect();
     }
 
+    fn resolver(&mut self) {
+        self.facts.systemd_resolved = Path::new("/run/systemd/resolve/resolv.conf").is_file();
+    }
+
     fn services(&mut self) {
         self.facts.systemd = Path::new("/run/systemd/system").is_dir();
-        self.facts.systemd_resolved = Path::new("/run/systemd/resolve/resolv.conf").is_file();
+        self.resolver();
         if !self.facts.systemd {
             return;
         }

@@ -25,6 +25,11 @@ pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Whether another program lies where this one was started from, as after an upgrade.
+pub fn is_replaced() -> bool {
+    fs::read_link("/proc/self/exe").is_ok_and(|path| path.to_string_lossy().ends_with(" (deleted)"))
+}
+
 /// Random bytes for keys and tokens.
 ///
 /// # Errors

@@ -16,11 +16,43 @@ pub struct Lock {
     _root: OwnedFd,
 }
 
+/// Why there is no lock.
+#[derive(Debug)]
+pub(super) enum Denied {
+    /// A process has it, by its number where that is known.
+    Held(Option<u32>),
+    /// The directory cannot be locked.
+    Failed(Box<Error>),
+}
+
+impl Denied {
+    /// Whether the keeper of this master has it: it is done in a while, and nobody has to look after it.
+    pub(super) fn is_by_the_keeper(&self) -> bool {
+        let Self::Held(Some(pid)) = self else { return false };
+        let argv = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        argv.split(|b| *b == 0).nth(1) == Some(b"serve".as_slice())
+    }
+}
+
+impl From<Denied> for Box<Error> {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Failed(error) => error,
+            Denied::Held(Some(pid)) => Error::conflict(format!("another hamaster is at work on this host (pid {pid})"))
+                .hint(format!("ps -fp {pid}    # wait until it is done, then run this again")),
+            Denied::Held(None) => Error::conflict("another hamaster is at work on this host")
+                .hint("ps -fC hamaster    # wait until it is done, then run this again"),
+        }
+    }
+}
+
 impl Lock {
     /// Takes the lock or says who has it.
-    pub(super) fn take(root: &Root) -> Result<Self> {
-        let failed =
-            |e: Errno| Error::apply(format!("cannot lock {}", root.path().display())).cause(std::io::Error::from(e));
+    pub(super) fn take(root: &Root) -> Result<Self, Denied> {
+        let failed = |e: Errno| {
+            let error = Error::apply(format!("cannot lock {}", root.path().display()));
+            Denied::Failed(error.cause(std::io::Error::from(e)))
+        };
         let dir = root.place(Path::new("/"), false).map_err(failed)?.dir;
         let dir =
             openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
@@ -29,13 +61,7 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => {
                 let stat = fstat(&dir).map_err(failed)?;
                 let id = format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino);
-                let pid = std::fs::read_to_string("/proc/locks").ok().and_then(|l| holder(&l, &id));
-                Err(match pid {
-                    Some(pid) => Error::conflict(format!("another hamaster is at work on this host (pid {pid})"))
-                        .hint(format!("ps -fp {pid}    # wait until it is done, then run this again")),
-                    None => Error::conflict("another hamaster is at work on this host")
-                        .hint("ps -fC hamaster    # wait until it is done, then run this again"),
-                })
+                Err(Denied::Held(std::fs::read_to_string("/proc/locks").ok().and_then(|l| holder(&l, &id))))
             }
             Err(e) => Err(failed(e)),
         }

@@ -37,10 +37,13 @@ mod units;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 
 use crate::error::{Error, Result};
+use crate::host::clock::Waited;
 use crate::host::fs::Ids;
 pub use crate::host::lock::Lock;
 use crate::host::resolve::Root;
@@ -48,6 +51,9 @@ use crate::host::undo::{Change, Journal};
 pub use crate::host::units::{NoUnits, Units};
 use crate::state::Owner;
 use crate::state::observed::PathKind;
+
+/// How long an operator's command waits for this master's keeper to be done.
+const KEEPER: Duration = Duration::from_secs(600);
 
 /// What is at a path, without a look inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,7 +384,27 @@ impl Host {
     /// # Errors
     /// A conflict when another process holds it.
     pub fn lock(&self) -> Result<Lock> {
-        Lock::take(&self.root)
+        Ok(Lock::take(&self.root)?)
+    }
+
+    /// As [`Host::lock`], but waits for the keeper of this master: what it does is done in minutes, and it may begin at
+    /// any time. `on_wait` hears of it, with the time spent so far.
+    ///
+    /// # Errors
+    /// As [`Host::lock`], also when the keeper has it for [`KEEPER`], or a signal came.
+    pub fn lock_after_the_keeper(&self, on_wait: impl FnMut(Duration)) -> Result<Lock> {
+        let mut denied = None;
+        let take = || match Lock::take(&self.root) {
+            Err(held) if held.is_by_the_keeper() => {
+                denied = Some(held);
+                Poll::Pending
+            }
+            other => Poll::Ready(other),
+        };
+        match clock::poll(KEEPER, Duration::from_millis(200), take, on_wait) {
+            Waited::Ready(taken) => Ok(taken?),
+            _ => Err(denied.map_or_else(|| Error::apply("interrupted"), Into::into)),
+        }
     }
 
     /// uid and gid of the user `etcd` as the host's `/etc/passwd` says; root's when there is none, and our own when

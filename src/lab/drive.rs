@@ -134,6 +134,7 @@ fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
         spec: lab.spec.clone(),
         this: one.this.clone(),
         templates: Templates::embedded()?,
+        programs: Default::default(),
         adapt: Box::new(adapt),
     };
     Ok((facts, master))

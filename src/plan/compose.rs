@@ -16,7 +16,7 @@ pub struct Given {
     pub sealed: bool,
     /// `--initial-cluster-token`, one per cluster.
     pub token: String,
-    /// `--initial-cluster` where this master joined a cluster that was there; none where it made one.
+    /// `--initial-cluster` while this master joins a cluster that is there; none where it makes one, and once it is sealed.
     pub initial_cluster: Option<String>,
     /// The cluster CA's certificate is here and its key is not.
     pub external_ca: bool,

@@ -11,6 +11,7 @@
 
 pub mod compose;
 pub mod diff;
+pub mod keeping;
 pub mod master;
 pub mod reset;
 

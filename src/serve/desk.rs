@@ -10,15 +10,14 @@ use tokio::sync::oneshot;
 
 use super::Log;
 use super::members::Members;
-use crate::admission::{self, Bytes, File, Request, WELCOME, Welcome};
+use crate::admission::{Request, Welcome};
+use crate::apply::join::welcome;
 use crate::error::{Error, Result};
 use crate::etcd::client::{Found, Registered};
 use crate::etcd::keys;
 use crate::host::{Host, NoUnits};
-use crate::pki::catalog;
 use crate::spec::file::{Overrides, load};
 use crate::spec::{ClusterSpec, ThisNode};
-use crate::state::Secret;
 use crate::token::{Denied, Role, Stored};
 
 /// Requests that wait. Beyond them another master is the faster way.
@@ -231,34 +230,8 @@ impl Clerk {
                 _ => {}
             }
         }
-        let masters = spec.masters.iter().map(|m| admission::Host { name: m.name.clone(), ip: m.ip }).collect();
-        Ok(Welcome {
-            schema: WELCOME.to_owned(),
-            cluster_id: self.members.ask(|c| c.status())?.cluster_id,
-            masters,
-            files: self.files(&spec)?,
-            spec: registered.spec,
-        })
-    }
-
-    /// The cluster's files, as they are on this host now.
-    fn files(&self, spec: &ClusterSpec) -> Result<Vec<File>> {
-        let layout = &self.this.layout;
-        let cas = catalog::cas(spec, &self.this);
-        let mut files = vec![];
-        for (path, mode) in admission::shared(spec) {
-            let here = layout.path(&path);
-            match self.host.read(&here)? {
-                Some(bytes) => files.push(File { path, mode, content: Bytes(Secret::new(bytes)) }),
-                // The key of an external CA is nowhere.
-                None if cas.iter().any(|ca| ca.key == here) => {}
-                None => {
-                    let gone = format!("{} is gone", here.display());
-                    return Err(Error::conflict(gone).hint("hamaster init --only pki"));
-                }
-            }
-        }
-        Ok(files)
+        let cluster_id = self.members.ask(|c| c.status())?.cluster_id;
+        Ok(welcome(&self.host, &self.this, registered, &spec, cluster_id)?)
     }
 }
 

@@ -1,19 +1,25 @@
-//! What every master serves: the door at which hosts ask to be admitted.
+//! What every master serves: the door at which hosts ask to be admitted, and the keeper, which has this master follow
+//! the cluster's spec.
 //!
-//! One thread has the connections and never waits for a disk or for etcd; another, the desk, asks both and decides.
+//! One thread has the connections and never waits for a disk or for etcd; another, the desk, asks both and decides; the
+//! keeper is a third.
 
 mod certificate;
 mod desk;
 mod door;
 mod join;
+mod keeper;
 mod members;
 pub mod refusals;
+mod report;
+mod turn;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::host::clock::boottime;
+use crate::host::clock::{self, boottime};
 use crate::host::journal::Journal;
 use crate::host::notify::Notify;
 use crate::host::signals::{Asked, Signals};
@@ -23,6 +29,10 @@ use certificate::Certificate;
 use desk::Desk;
 use door::Door;
 use join::Pages;
+use keeper::Keeper;
+
+/// How long the keeper may take to end: less than what the unit is given.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// Serves joiners on `listen` until SIGTERM or SIGINT, for the master `this` of the cluster of `spec`.
 ///
@@ -39,6 +49,7 @@ pub fn run(this: ThisNode, spec: &ClusterSpec, listen: SocketAddr) -> Result<()>
         let notify = Notify::from_env();
         let certificate = Certificate::load(Host::new("/", Box::new(NoUnits))?, this.layout.clone())?;
         let name = this.node.name.clone();
+        let keeper = Keeper::start(this.clone(), spec, log.clone())?;
         let pages = Pages::new(Desk::open(this, spec, log.clone())?, log.clone());
         let mut door = Door::open(listen, certificate, pages, log.clone()).await?;
         notify.ready();
@@ -54,7 +65,13 @@ pub fn run(this: ThisNode, spec: &ClusterSpec, listen: SocketAddr) -> Result<()>
             }
         }
         notify.stopping();
+        clock::interrupt();
         door.close().await;
+        // In the middle of a change it stops between two steps.
+        let deadline = tokio::time::Instant::now() + GRACE;
+        while keeper.as_ref().is_some_and(|k| !k.has_ended()) && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         log.say(None, "ended");
         log.close();
         Ok(())

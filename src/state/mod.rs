@@ -4,6 +4,7 @@
 pub mod desired;
 pub mod facts;
 pub mod observed;
+pub mod report;
 
 use std::fmt;
 

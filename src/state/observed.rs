@@ -163,6 +163,9 @@ pub struct Record {
     /// Node name this host was set up as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Programs as the run found them that set this host up last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, PathBuf>,
     /// Files we wrote.
     pub files: BTreeMap<PathBuf, FileRecord>,
     /// Directories we made.
@@ -215,9 +218,6 @@ pub struct SealedMember {
     pub cluster_id: String,
     /// Member id, hex.
     pub member_id: String,
-    /// `--initial-cluster` it was first started with, where that was another's cluster: it stays in the unit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub initial_cluster: Option<String>,
 }
 
 /// A member that is being added to a cluster that exists.
@@ -230,14 +230,6 @@ pub struct JoiningMember {
     /// `--initial-cluster` of its first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_cluster: Option<String>,
-}
-
-impl Record {
-    /// `--initial-cluster` of a member that joined another's cluster.
-    pub fn initial_cluster(&self) -> Option<&String> {
-        let joining = self.joining.as_ref().and_then(|j| j.initial_cluster.as_ref());
-        joining.or(self.etcd.as_ref().and_then(|m| m.initial_cluster.as_ref()))
-    }
 }
 
 impl Observed {

@@ -414,7 +414,10 @@ fn a_unit_and_a_program_are_led_under_systemd_and_end_with_the_lead() {
     within(PATIENCE, "both are led", all);
 
     start("second", "/etc/rival.yaml");
-    host.ok(&["hamaster", "elect", "-c", "/etc/elect.yaml", "resign", "mailer"]);
+    // As soon as the second one waits.
+    within(PATIENCE, "the first resigns", || {
+        host.succeeds(&["hamaster", "elect", "-c", "/etc/elect.yaml", "resign", "mailer"])
+    });
     assert!(!active("mailer.service"), "the successor was told that it is over");
     within(PATIENCE, "the other's unit is started", || active("rival.service"));
     assert!(runs("sleep 123456"), "the other group goes on");

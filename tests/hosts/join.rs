@@ -22,13 +22,13 @@ election:
   mode: native
 ";
 
-fn host<'l>(lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
+pub fn host<'l>(lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
     let mut host = lab.machine(name, number);
     host.boot();
     host
 }
 
-fn first<'l>(lab: &'l Lab) -> Machine<'l> {
+pub fn first<'l>(lab: &'l Lab) -> Machine<'l> {
     let host = host(lab, "m1", 11);
     host.write("/etc/cluster.yaml", CLUSTER, 0o644);
     let words =
@@ -38,7 +38,7 @@ fn first<'l>(lab: &'l Lab) -> Machine<'l> {
 }
 
 /// A token from `of`, put on each of `to`.
-fn token(of: &Machine, to: &[&Machine]) {
+pub fn token(of: &Machine, to: &[&Machine]) {
     let uses = to.len().to_string();
     let token = of.ok(&["hamaster", "-q", "token", "create", "--uses", &uses]);
     for host in to {
@@ -46,7 +46,7 @@ fn token(of: &Machine, to: &[&Machine]) {
     }
 }
 
-fn join<'w>(name: &'w str, ip: &'w str) -> Vec<&'w str> {
+pub fn join<'w>(name: &'w str, ip: &'w str) -> Vec<&'w str> {
     let mut words = vec!["hamaster", "join", "192.0.2.11", "192.0.2.12", "--token-file", TOKEN, "--name", name];
     words.extend(["--advertise-ip", ip, "--yes", "--adopt", "--ignore-preflight", "all"]);
     words
@@ -77,6 +77,34 @@ fn registered(on: &Machine) -> String {
     argv.extend(words.split_whitespace());
     let value: serde_json::Value = serde_json::from_str(&on.ok(&argv)).unwrap();
     value["spec"].as_str().unwrap().to_owned()
+}
+
+/// `to` joins as m3 by a bundle that `from` sealed, with no port of a master to ask at.
+fn offline(from: &Machine, to: &Machine) {
+    let key = from.ok(&["hamaster", "-q", "token", "create", "--offline", "/root/bundle", "--node", "m3"]);
+    let bundle = std::fs::read(from.path("/root/bundle")).unwrap();
+    std::fs::write(to.path("/root/bundle"), &bundle).unwrap();
+    to.write("/root/key", &key, 0o600);
+    let words = |name: &'static str| {
+        let mut words =
+            vec!["hamaster", "join", "--offline", "/root/bundle", "--key-file", "/root/key", "--name", name];
+        words.extend(["--advertise-ip", "192.0.2.14", "--yes", "--adopt", "--ignore-preflight", "all"]);
+        words
+    };
+    let refused = to.run(&words("m5"));
+    assert_eq!(refused.status.code(), Some(3), "it is for another host: {}", said(&refused));
+    let mut cut = bundle.clone();
+    cut.truncate(bundle.len() - 1);
+    std::fs::write(to.path("/root/bundle"), &cut).unwrap();
+    let refused = to.run(&words("m3"));
+    assert!(!refused.status.success(), "it was cut: {}", said(&refused));
+    assert!(!to.path("/var/lib/hamaster").exists(), "a refused bundle left something");
+    std::fs::write(to.path("/root/bundle"), &bundle).unwrap();
+    let mut dry = words("m3");
+    dry.push("--dry-run");
+    assert!(to.ok(&dry).contains("joins etcd as a learner"));
+    assert!(!to.path("/etc/kubernetes").exists() && !to.path("/etc/etcd/pki").exists(), "a dry run did something");
+    to.ok(&words("m3"));
 }
 
 #[test]
@@ -116,8 +144,19 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert_eq!(voters(&m1), ["m1", "m2"]);
     assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
     let m3 = host(&lab, "m4", 14);
-    token(&m2, &[&m3]);
-    m3.ok(&join("m3", "192.0.2.14"));
+    offline(&m2, &m3);
+    assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
+
+    // A voter's disk is lost: its unit finds no cluster to be part of, and its host joins anew.
+    m2.ok(&["systemctl", "stop", "etcd.service"]);
+    m2.ok(&["sh", "-c", "rm -r /var/lib/etcd/*"]);
+    assert!(!m2.succeeds(&["systemctl", "start", "etcd.service"]), "it went on as the voter it was");
+    let refused = m2.run(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    assert!(!refused.status.success() && said(&refused).contains("hamaster join --replace"), "{}", said(&refused));
+    token(&m1, &[&m2]);
+    let mut again = join("m2", "192.0.2.12");
+    again.push("--replace");
+    m2.ok(&again);
     assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
 
     // Whoever leads etcd leaves.

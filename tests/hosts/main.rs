@@ -11,6 +11,7 @@ mod election;
 mod harness;
 mod init;
 mod join;
+mod keeper;
 mod kubelet;
 mod lab;
 mod machine;

@@ -25,6 +25,7 @@ pub fn master() -> Master {
         spec,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout: Layout::host() },
         templates: Templates::embedded().unwrap(),
+        programs: Default::default(),
         adapt: Box::new(|_| {}),
     }
 }

@@ -6,29 +6,39 @@
 
 mod marker;
 mod member;
+mod welcome;
 
 use std::collections::BTreeSet;
+use std::task::Poll;
+use std::time::Duration;
 
 pub use marker::{Cluster, Marker};
 use member::Membership;
+pub use welcome::welcome;
 
 use crate::admission::{File, Welcome};
 use crate::apply::event::{Event, Sink};
 use crate::apply::peers::Peers;
 use crate::apply::perform::{etcd_client, etcd_tls};
 use crate::apply::record::Ledger;
+use crate::apply::wait::interrupted;
 use crate::apply::{Master, Options, Outcome, Run, policy, refusal, selected, stamp};
 use crate::error::{Error, Result};
-use crate::etcd::client::{Client, Registered};
+use crate::etcd::client::{Client, Record, Registered};
 use crate::etcd::keys;
 use crate::etcd::membership::Member;
-use crate::host::{Host, clock, fault, observe};
+use crate::host::clock::{self, Waited};
+use crate::host::{Host, fault, observe};
 use crate::plan::master::{self, Policy};
 use crate::plan::{Conflict, Phase};
 use crate::spec::file::{self, Overrides};
 use crate::spec::{ClusterSpec, Node};
 use crate::state::observed::{FileRecord, JoiningMember, Observed};
 use crate::state::{Owner, PhaseId};
+
+/// How long a joiner waits for etcd's answer once it votes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_millis(200);
 
 /// What the operator chose for this run.
 #[derive(Debug, Clone, Default)]
@@ -146,6 +156,8 @@ pub fn import(host: &mut Host, master: &Master, mut marker: Marker, welcome: &We
         }
     }
     ledger.record.node = Some(master.this.node.name.clone());
+    // A voter whose disk was lost is none any more: it joins anew.
+    ledger.record.etcd = None;
     ledger.save(host)?;
     for file in &welcome.files {
         let path = layout.path(&file.path);
@@ -200,7 +212,7 @@ pub fn join(
         run.seal(host, &mut outcome, sink)?;
         run.written
     };
-    master.spec = register(&etcd_client(host, &master.this)?, &master.this.node)?;
+    master.spec = register(&etcd_client(host, &master.this)?, &master.this.node, sink)?;
     fault::point("join.registered");
     let mut run = Run { master, options: &options, seen: &seen, started, written };
     run.phases(host, &mut outcome, sink)?;
@@ -219,12 +231,30 @@ impl Run<'_> {
     }
 }
 
+/// The registered spec, as soon as etcd answers: with one voter more it may have to elect its leader anew.
+fn registered(client: &Client, sink: Sink<'_>) -> Result<Option<Record>> {
+    let condition = "etcd to answer, with one voter more";
+    let mut said = None;
+    let read = || match client.record(keys::SPEC) {
+        Ok(record) => Poll::Ready(record),
+        Err(e) => {
+            said = Some(e);
+            Poll::Pending
+        }
+    };
+    match clock::poll(PATIENCE, EVERY, read, |since| sink(Event::Waiting { condition, since })) {
+        Waited::Ready(record) => Ok(record),
+        Waited::Interrupted => Err(interrupted(&format!("waiting for {condition}"))),
+        Waited::TimedOut => Err(said.unwrap_or_else(|| Error::apply("etcd does not answer"))),
+    }
+}
+
 /// Names `node` in the registered spec, whoever else changes it meanwhile.
-fn register(client: &Client, node: &Node) -> Result<ClusterSpec> {
+fn register(client: &Client, node: &Node, sink: Sink<'_>) -> Result<ClusterSpec> {
     loop {
         let missing =
             || Error::conflict("the cluster has no spec in etcd").hint("hamaster init    # on its first master");
-        let seen = client.record(keys::SPEC)?.ok_or_else(missing)?;
+        let seen = registered(client, sink)?.ok_or_else(missing)?;
         let registered: Registered = serde_json::from_slice(&seen.value)
             .map_err(|e| Error::conflict("the registered spec does not read").cause(e))?;
         let spec = spec_with(&registered.spec, node)?;

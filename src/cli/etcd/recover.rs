@@ -9,6 +9,7 @@ use super::snapshot::{about, finish, made_dir};
 use crate::apply::recover;
 use crate::apply::restore::{self, Request};
 use crate::apply::snapshot::{self, Contents, Subject};
+use crate::cli::change::lock;
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ pub fn run(args: &RecoverArgs, global: &Global, ui: &Ui) -> Result<()> {
     let Resolved { mut host, master, .. } = resolve::master(&SpecArgs::default(), global)?;
     let (spec, this) = (&master.spec, &master.this);
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     let survey = recover::survey(Subject { host: &host, spec, this })?;
     let loss = recover::judge(&survey, args.from.is_some())?;
     tell(&loss, args, ui);

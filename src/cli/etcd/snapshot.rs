@@ -9,6 +9,7 @@ use super::key::KeyArgs;
 use crate::apply::restore::{self, Request};
 use crate::apply::snapshot::{self, Contents, Subject};
 use crate::archive::Key;
+use crate::cli::change::lock;
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
@@ -176,7 +177,7 @@ fn run_restore(args: &RestoreArgs, global: &Global, ui: &Ui) -> Result<()> {
     let mut host = resolve::host(global.root.as_deref())?;
     let key = args.key.read(&host, ui)?;
     clock::watch_interrupts()?;
-    let _lock = host.lock()?;
+    let _lock = lock(&host, ui)?;
     let (contents, spool) = Contents::unpack(&key, &args.file, &host.shown(Path::new("/var/lib")))?;
     contents.whole()?;
     let (spec, this) = target(args, &host, &contents)?;

@@ -83,8 +83,9 @@ impl Asked<'_> {
                 let words = format!("no answer within {}", show_duration(*within));
                 self.error(StoreErrorKind::Unreachable, words, self.etcdctl("endpoint health"), "Timeout")
             }
-            // A port without TLS does not even answer; a TLS server says why it ends a handshake.
-            Fault::Dial(e) if self.endpoint.tls && e.kind() == io::ErrorKind::UnexpectedEof => {
+            // A port without TLS does not even answer, and resets if it closes before it has read all; a TLS server
+            // says why it ends a handshake.
+            Fault::Dial(e) if self.endpoint.tls && hung_up(e) => {
                 let words = "it ended the TLS handshake without a word, as one does that speaks none";
                 self.not_etcd(words.to_owned(), "Connect")
             }
@@ -235,6 +236,10 @@ impl Asked<'_> {
         });
         format!("openssl s_client -connect {host}:{port}{files} </dev/null")
     }
+}
+
+fn hung_up(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// The innermost cause: the outer ones only say that it failed.

@@ -1,11 +1,14 @@
 //! Keys that are changed by whoever saw them last, and keys that end by themselves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
 
 use super::Client;
 use crate::error::{Error, Result};
+use crate::etcd::keys;
+use crate::state::report::Report;
 
 /// A key as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,16 @@ impl Client {
         Ok(found.kvs().iter().map(record).collect())
     }
 
+    /// What the masters' keepers say, by the master's name. What does not read is left out.
+    ///
+    /// # Errors
+    /// When the member does not answer or has no quorum.
+    pub fn reports(&self) -> Result<BTreeMap<String, Report>> {
+        let read =
+            |r: Record| Some((r.key.strip_prefix(keys::MASTERS)?.to_owned(), serde_json::from_slice(&r.value).ok()?));
+        Ok(self.records(keys::MASTERS)?.into_iter().filter_map(read).collect())
+    }
+
     /// Replaces what was `seen` by `value`, which ends with the same lease. False when it was changed meanwhile.
     ///
     /// # Errors
@@ -57,14 +70,8 @@ impl Client {
     /// # Errors
     /// When the member does not answer, or the key is there.
     pub fn create_for(&self, key: &str, value: &[u8], life: Duration) -> Result<()> {
-        let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
-        let lease = self.call("grant a lease", async |mut c| c.lease_grant(seconds, None).await)?.id();
-        let txn = Txn::new().when([Compare::create_revision(key, CompareOp::Equal, 0)]).and_then([TxnOp::put(
-            key,
-            value,
-            Some(PutOptions::new().with_lease(lease)),
-        )]);
-        match self.call(&format!("create {key}"), async |mut c| c.txn(txn).await)?.succeeded() {
+        let lease = self.grant(life)?;
+        match self.create_on(key, value, lease)? {
             true => Ok(()),
             false => {
                 Err(Error::conflict(format!("etcd key {key} is there already")).hint(format!("etcdctl get {key}")))

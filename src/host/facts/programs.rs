@@ -1,6 +1,7 @@
 //! Which programs and CNI plugins are installed, and which versions they say they are.
 #![allow(clippy::disallowed_methods)] // floor 3: looks for files and asks programs
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -31,15 +32,19 @@ const DIRS: [&str; 9] = [
 const CNI_DIRS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
 impl Look<'_> {
-    pub(super) fn programs(&mut self) {
+    /// `known` programs are taken where they were, if they are there still.
+    pub(super) fn programs(&mut self, known: &BTreeMap<String, PathBuf>) {
         for name in VERSIONED.into_iter().chain(PLAIN) {
-            if let Some(path) = self.program(name) {
+            let there = known.get(name).filter(|path| self.is_program(path)).cloned();
+            if let Some(path) = there.or_else(|| self.program(name)) {
                 self.facts.programs.insert(name.to_owned(), Program { path, version: None });
             }
         }
         // Below another root nothing can be run: it may be for another machine.
         if self.live {
-            if let Ok(path) = std::env::current_exe() {
+            if let Ok(path) = std::env::current_exe()
+                && !known.contains_key("hamaster")
+            {
                 self.facts.programs.insert("hamaster".to_owned(), Program { path, version: None });
             }
             self.versions();
@@ -83,6 +88,11 @@ impl Look<'_> {
             }
         }
     }
+}
+
+/// Whether `name` must have said its version to be used unattended.
+pub(super) fn is_versioned(name: &str) -> bool {
+    VERSIONED.contains(&name)
 }
 
 fn version(program: &Path) -> Result<String, String> {

@@ -1,0 +1,90 @@
+//! The apiserver of this master: up, and up again after its manifest changed.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::apply::event::{Event, Sink};
+use crate::apply::wait;
+use crate::error::{Error, Result};
+use crate::host::clock::{self, Waited};
+use crate::host::{Host, http, pods};
+use crate::pki::kubeconfig;
+use crate::spec::ThisNode;
+
+/// How long it may take: image, container and its own start. An operator waits for it once, at `init`; the other
+/// masters' keepers at each change of its manifest.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Its processes on this host: other ones once a new manifest runs.
+pub fn processes() -> BTreeSet<i32> {
+    pods::running().into_values().flatten().filter(|p| p.program == "kube-apiserver").map(|p| p.pid).collect()
+}
+
+/// Waits until none of `old` runs any more, and the apiserver is ready.
+///
+/// # Errors
+/// When it is not in time, or its identity cannot be used.
+pub fn replaced(host: &Host, this: &ThisNode, old: &BTreeSet<i32>, sink: Sink<'_>) -> Result<()> {
+    let label = "the kubelet to run the new kube-apiserver";
+    let gone = || match processes().is_disjoint(old) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    };
+    match clock::poll(DEADLINE, Duration::from_millis(500), gone, |since| {
+        sink(Event::Waiting { condition: label, since });
+    }) {
+        Waited::Ready(()) => {}
+        Waited::TimedOut => return Err(late(label)),
+        Waited::Interrupted => return Err(wait::interrupted(&format!("waiting for {label}"))),
+    }
+    let conf = this.layout.kubeconfig("super-admin");
+    let missing = || Error::conflict(format!("{} is missing", conf.display())).hint("run hamaster init again");
+    let identity = host.read(&conf)?.ok_or_else(missing)?;
+    ready(this, &conf, &identity, sink).map(drop)
+}
+
+/// Waits for it. Where it is, and with what it is spoken to: the break-glass `identity` of `conf`.
+///
+/// # Errors
+/// When it is not ready in time, or the identity cannot be used.
+pub(super) fn ready(
+    this: &ThisNode,
+    conf: &Path,
+    identity: &[u8],
+    sink: Sink<'_>,
+) -> Result<(SocketAddr, rustls::ClientConfig)> {
+    let credentials = kubeconfig::credentials(identity)
+        .map_err(|why| Error::conflict(format!("{} cannot be used", conf.display())).cause(why))?;
+    let tls = http::tls(
+        &credentials.ca_pem,
+        Some(&http::Identity { cert_pem: credentials.cert_pem, key_pem: credentials.key_pem }),
+    )?;
+    let at = SocketAddr::new(this.node.ip, 6443);
+    let mut says = String::new();
+    let label = format!("the apiserver at {at} to be ready");
+    let outcome = clock::poll(
+        DEADLINE,
+        Duration::from_millis(500),
+        || match http::apiserver_ready(at.ip(), at.port(), tls.clone()) {
+            Ok(()) => Poll::Ready(()),
+            Err(why) => {
+                says = why;
+                Poll::Pending
+            }
+        },
+        |since| sink(Event::Waiting { condition: &label, since }),
+    );
+    match outcome {
+        Waited::Ready(()) => Ok((at, tls)),
+        Waited::TimedOut => Err(late(&label).cause(says)),
+        Waited::Interrupted => Err(wait::interrupted(&format!("waiting for {label}"))),
+    }
+}
+
+fn late(label: &str) -> Box<Error> {
+    Error::apply(format!("waited {} s for {label}", DEADLINE.as_secs()))
+        .hint("crictl ps -a --name kube-apiserver; journalctl -u kubelet -n 50 --no-pager")
+}

@@ -1,0 +1,65 @@
+//! What a master's keeper does when it has looked: pure, so that "one at a time" is tested without hosts.
+
+use std::collections::BTreeMap;
+
+use crate::etcd::membership::quorum;
+use crate::state::report::{Report, Standing};
+
+/// What the keeper of one master knows.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Generation of the registered spec.
+    pub generation: u64,
+    /// Steps the plan of this master has left.
+    pub steps: usize,
+    /// What is in their way, one line each.
+    pub conflicts: Vec<String>,
+    /// `cluster.yaml` was changed on this host and not applied yet.
+    pub edited: bool,
+    /// etcd's member here is restarted by one of the steps.
+    pub restarts_etcd: bool,
+    /// Voters of etcd.
+    pub voters: usize,
+    /// Voters but for this master's that answer and know of a leader.
+    pub others_well: usize,
+    /// What the other masters' keepers say, by name.
+    pub others: BTreeMap<String, Report>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty {
+    /// Nothing.
+    Rest,
+    /// Not now, and why.
+    Wait(String),
+    /// Nothing until a person has decided.
+    Stay(Vec<String>),
+    /// Apply the plan.
+    Apply,
+}
+
+/// Decides. Whoever is told to apply needs the turn besides, which one master has.
+pub fn duty(look: &Look) -> Duty {
+    if look.edited {
+        // Whoever edits it is about to apply it: a keeper that was faster would undo the edit.
+        return Duty::Stay(vec!["cluster.yaml was changed on this host: apply it with hamaster init".to_owned()]);
+    }
+    if !look.conflicts.is_empty() {
+        return Duty::Stay(look.conflicts.clone());
+    }
+    if look.steps == 0 {
+        return Duty::Rest;
+    }
+    // A spec that broke one control plane is not tried on the next.
+    let broken =
+        |(_, report): &(&String, &Report)| report.generation == look.generation && report.standing == Standing::Failed;
+    if let Some((name, _)) = look.others.iter().find(broken) {
+        return Duty::Wait(format!("{name} failed to apply the same spec"));
+    }
+    if look.restarts_etcd && look.voters > 1 && look.others_well < quorum(look.voters) {
+        let (well, voters) = (look.others_well, look.voters);
+        return Duty::Wait(format!("etcd is restarted, and {well} others of {voters} voters are no majority"));
+    }
+    Duty::Apply
+}

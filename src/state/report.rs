@@ -1,0 +1,61 @@
+//! What the keeper of a master says of it in etcd, for `hamaster status` on every master.
+
+use serde::{Deserialize, Serialize};
+
+/// One master, as its keeper sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The generation of the cluster's spec that is meant.
+    pub generation: u64,
+    /// How far the master is with it.
+    pub standing: Standing,
+    /// Why, one line each; empty where nothing is to be said.
+    #[serde(default)]
+    pub why: Vec<String>,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Version of its hamaster.
+    pub hamaster: String,
+}
+
+/// How far a master is with the cluster's spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is what the spec asks for.
+    Current,
+    /// It has something to change, and it is not its turn.
+    Waiting,
+    /// It changes.
+    Applying,
+    /// A change failed. The other masters change nothing for the same spec until this one is right.
+    Failed,
+    /// Something is in the way that only a person can decide.
+    Blocked,
+    /// The spec does not name it.
+    Removed,
+    /// A newer hamaster wrote something this one does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Standing {
+    /// As it is written in etcd and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Waiting => "waiting",
+            Self::Applying => "applying",
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+            Self::Removed => "removed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Nobody has to do anything about it.
+    pub fn is_well(self) -> bool {
+        matches!(self, Self::Current | Self::Waiting | Self::Applying)
+    }
+}

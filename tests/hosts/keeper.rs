@@ -1,0 +1,99 @@
+//! The keeper on hosts with systemd: a change made at one master reaches the others, one after the other, and a person's
+//! edit is left alone.
+
+use std::time::Duration;
+
+use crate::join::{first, host, join, token};
+use crate::lab::{Lab, within};
+use crate::machine::{Machine, said};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const YAML: &str = "/etc/hamaster/cluster.yaml";
+
+fn status(on: &Machine) -> serde_json::Value {
+    let out = on.run(&["hamaster", "-o", "json", "status"]);
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&out)))
+}
+
+/// Whether every master is what the spec of one generation asks for, as `on` knows it.
+fn all_current(on: &Machine, masters: usize) -> bool {
+    let status = status(on);
+    let rows = status["masters"].as_array().cloned().unwrap_or_default();
+    let generations: std::collections::BTreeSet<String> = rows.iter().map(|r| r["generation"].to_string()).collect();
+    rows.len() == masters && rows.iter().all(|r| r["standing"] == "current") && generations.len() == 1
+}
+
+/// Everything the keepers ever said, as etcd's history has it: who, and how it stood.
+fn history(on: &Machine) -> Vec<(String, String)> {
+    let script = "export ETCDCTL_API=3; timeout 3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                  --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key \
+                  watch --rev=1 --prefix /hamaster/v1/masters/ || true";
+    let text = on.ok(&["sh", "-c", script]);
+    let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
+    let put = |l: &[&str]| {
+        let report: serde_json::Value = serde_json::from_str(l.get(2)?).ok()?;
+        Some((l[1].rsplit('/').next()?.to_owned(), report["standing"].as_str()?.to_owned()))
+    };
+    lines.windows(3).filter(|l| l[0] == "PUT").filter_map(put).collect()
+}
+
+#[test]
+fn a_change_at_one_master_reaches_all_one_after_the_other() {
+    let Some(lab) = Lab::new() else { return };
+    let m1 = first(&lab);
+    let (m2, m3) = (host(&lab, "m2", 12), host(&lab, "m3", 13));
+    token(&m1, &[&m2, &m3]);
+    m2.ok(&join("m2", "192.0.2.12"));
+    m3.ok(&join("m3", "192.0.2.13"));
+    // Nobody runs anything on the first two: they learn of the third from the spec.
+    let hosts = [&m1, &m2, &m3];
+    within(PATIENCE, "all masters know each other", || all_current(&m1, 3));
+    for host in hosts {
+        let manifest = std::fs::read_to_string(host.path("/etc/kubernetes/manifests/kube-apiserver.yaml")).unwrap();
+        assert!(manifest.contains("https://192.0.2.13:2379"), "{manifest}");
+        assert!(std::fs::read_to_string(host.path(YAML)).unwrap().contains("name: m3"));
+    }
+    assert_eq!(status(&m2)["healthy"], true, "{}", status(&m2));
+
+    // The load balancer's address changes: one command at one master.
+    let yaml = std::fs::read_to_string(m1.path(YAML)).unwrap();
+    m1.write(YAML, &yaml.replace("192.0.2.100", "192.0.2.200"), 0o600);
+    m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    let names = |host: &Machine| {
+        host.ok(&["openssl", "x509", "-in", "/etc/kubernetes/pki/server.cert", "-noout", "-ext", "subjectAltName"])
+    };
+    within(PATIENCE, "every master's certificate is for the new address", || {
+        hosts.iter().all(|h| names(h).contains("192.0.2.200"))
+    });
+    within(PATIENCE, "all say so", || all_current(&m3, 3));
+
+    // One at a time, as etcd saw it.
+    let mut applying = std::collections::BTreeSet::new();
+    for (name, standing) in history(&m1) {
+        match standing.as_str() {
+            "applying" => applying.insert(name),
+            _ => applying.remove(&name),
+        };
+        assert!(applying.len() <= 1, "at once: {applying:?}");
+    }
+
+    // What a person is about to apply is not undone, whatever the keeper finds.
+    let yaml = std::fs::read_to_string(m2.path(YAML)).unwrap();
+    let edited = yaml.replace("192.0.2.200", "192.0.2.201");
+    m2.write(YAML, &edited, 0o600);
+    m2.ok(&["systemctl", "restart", "hamaster-serve.service"]);
+    let blocked = || status(&m1)["masters"][1]["standing"] == "blocked";
+    within(PATIENCE, "it is told", blocked);
+    assert_eq!(std::fs::read_to_string(m2.path(YAML)).unwrap(), edited);
+    assert_eq!(m1.run(&["hamaster", "status"]).status.code(), Some(4), "a person is needed");
+    m2.write(YAML, &yaml, 0o600);
+
+    // What nobody wants to change is put back, and the edit is kept.
+    let unit = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    let before = std::fs::read_to_string(m2.path(unit)).unwrap();
+    m2.write(unit, "edited by hand", 0o600);
+    m2.ok(&["systemctl", "restart", "hamaster-serve.service"]);
+    within(PATIENCE, "it is put back", || std::fs::read_to_string(m2.path(unit)).unwrap() == before);
+    let kept = m2.ok(&["grep", "-rl", "edited by hand", "/var/lib/hamaster/backup"]);
+    assert!(!kept.trim().is_empty(), "the edit is backed up");
+}

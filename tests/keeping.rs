@@ -1,0 +1,104 @@
+//! What a master's keeper decides: one at a time, never past a failure, never over a person's edit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use hamaster::plan::keeping::{Duty, Look, duty};
+use hamaster::state::report::{Report, Standing};
+
+fn report(generation: u64, standing: Standing) -> Report {
+    Report { generation, standing, why: vec![], since: String::new(), hamaster: String::new() }
+}
+
+fn look(generation: u64, steps: usize) -> Look {
+    Look { generation, steps, ..Look::default() }
+}
+
+#[test]
+fn an_empty_plan_is_no_work() {
+    assert_eq!(duty(&look(3, 0)), Duty::Rest);
+    assert_eq!(duty(&look(3, 1)), Duty::Apply);
+}
+
+#[test]
+fn a_person_s_edit_is_never_undone() {
+    let edited = Look { edited: true, ..look(3, 5) };
+    assert!(matches!(duty(&edited), Duty::Stay(why) if why[0].contains("hamaster init")));
+}
+
+#[test]
+fn what_is_in_the_way_is_for_a_person_and_nothing_else_is_done_meanwhile() {
+    let conflict = Look { conflicts: vec!["/etc/x exists".to_owned()], ..look(3, 5) };
+    assert_eq!(duty(&conflict), Duty::Stay(vec!["/etc/x exists".to_owned()]));
+}
+
+#[test]
+fn a_spec_that_failed_at_one_master_is_not_tried_at_the_next() {
+    let at = |generation| {
+        let others = BTreeMap::from([("m1".to_owned(), report(generation, Standing::Failed))]);
+        duty(&Look { others, ..look(3, 5) })
+    };
+    assert!(matches!(at(3), Duty::Wait(why) if why.contains("m1")));
+    assert_eq!(at(2), Duty::Apply, "an older one");
+}
+
+#[test]
+fn etcd_is_restarted_only_while_the_others_are_a_majority() {
+    for (voters, others_well, goes) in
+        [(1, 0, true), (2, 1, false), (3, 1, false), (3, 2, true), (5, 2, false), (5, 3, true)]
+    {
+        let at = duty(&Look { restarts_etcd: true, voters, others_well, ..look(1, 1) });
+        assert_eq!(at == Duty::Apply, goes, "{voters} voters, {others_well} others: {at:?}");
+    }
+}
+
+/// Masters that look in any order, some of which break: at most one has applied a spec that broke one.
+#[test]
+fn a_bad_spec_breaks_one_master_at_most() {
+    for seed in 0..2_000_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        let names = ["m1", "m2", "m3", "m4", "m5"];
+        let mut reports: BTreeMap<String, Report> =
+            names.iter().map(|n| ((*n).to_owned(), report(1, Standing::Current))).collect();
+        let mut turn: Option<&str> = None;
+        let (bad, mut broken) = (2, 0);
+        for _ in 0..60 {
+            let me = names[usize::try_from(next(5)).unwrap()];
+            if turn == Some(me) {
+                // Said before the turn is given back.
+                reports.insert(me.to_owned(), report(bad, Standing::Failed));
+                broken += 1;
+                turn = None;
+                continue;
+            }
+            let mut others = reports.clone();
+            others.remove(me);
+            if duty(&Look { others, ..look(bad, 1) }) == Duty::Apply && turn.is_none() {
+                turn = Some(me);
+                // As the keeper does: with the turn it looks once more.
+                let others = reports.iter().filter(|(n, _)| *n != me).map(|(n, r)| (n.clone(), r.clone())).collect();
+                if duty(&Look { others, ..look(bad, 1) }) != Duty::Apply {
+                    turn = None;
+                }
+            }
+        }
+        assert!(
+            broken <= 60 && reports.values().filter(|r| r.standing == Standing::Failed).count() <= 1,
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_report_of_a_newer_hamaster_reads() {
+    let text = r#"{"generation":4,"standing":"hibernating","why":["x"],"since":"y","hamaster":"9.0.0","more":1}"#;
+    let read: Report = serde_json::from_str(text).unwrap();
+    assert_eq!(read.standing, Standing::Unknown);
+    assert!(!read.standing.is_well());
+}
