@@ -58,7 +58,15 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
     // The load balancer's address changes: one command at one master.
     let yaml = std::fs::read_to_string(m1.path(YAML)).unwrap();
     m1.write(YAML, &yaml.replace("192.0.2.100", "192.0.2.200"), 0o600);
+    // The others' keepers hear of it in the same instant.
+    let serve = |word: &'static str| ["systemctl", word, "hamaster-serve.service"];
+    m2.ok(&serve("stop"));
+    m3.ok(&serve("stop"));
     m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    let starting = [m2.spawn(&serve("start")), m3.spawn(&serve("start"))];
+    for started in starting {
+        assert!(started.wait_with_output().unwrap().status.success());
+    }
     let names = |host: &Machine| {
         host.ok(&["openssl", "x509", "-in", "/etc/kubernetes/pki/server.cert", "-noout", "-ext", "subjectAltName"])
     };
@@ -69,7 +77,11 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
 
     // One at a time, as etcd saw it.
     let mut applying = std::collections::BTreeSet::new();
-    for (name, standing) in history(&m1) {
+    let said = history(&m1);
+    println!("{}", said.iter().map(|(name, standing)| format!("{name} {standing}")).collect::<Vec<_>>().join(", "));
+    let changes = said.iter().filter(|(_, standing)| standing == "applying").count();
+    assert!(changes >= 4, "two masters' joins and the address: {said:?}");
+    for (name, standing) in said {
         match standing.as_str() {
             "applying" => applying.insert(name),
             _ => applying.remove(&name),
