@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::apply::Master;
 use crate::error::Result;
+use crate::etcd::client::Over;
 use crate::host::operator;
 use crate::preflight;
 use crate::render::Templates;
@@ -37,6 +38,7 @@ pub fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Mast
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
         tools,
         programs,
+        over: Over::Nothing,
         spec,
         adapt: Box::new(move |desired| {
             for (unit, program) in &missing {

@@ -6,10 +6,11 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::peers::{self, Peers};
 use crate::apply::perform::Performer;
 use crate::apply::record::Ledger;
+use crate::apply::turn::Line;
 use crate::apply::wait::interrupted;
 use crate::apply::{ETCD_UNIT, Outcome, stamp, step};
 use crate::error::{Error, Result};
-use crate::etcd::client::{Client, Registered};
+use crate::etcd::client::{Client, Over, Registered};
 use crate::etcd::reply::Reply;
 use crate::etcd::{keys, membership};
 use crate::host::clock::{self, Stopwatch};
@@ -116,7 +117,7 @@ fn unregister(client: &Client, name: &str) -> Result<()> {
 pub fn leave(
     host: &mut Host,
     this: &ThisNode,
-    departure: Option<(Departure, Peers, Client)>,
+    departure: Option<(Departure, Peers, Option<Client>, Line)>,
     plan: &Reset,
     sink: Sink<'_>,
 ) -> Result<Outcome> {
@@ -127,9 +128,9 @@ pub fn leave(
     let backup = this.layout.backup().join(stamp(now));
     for action in &plan.steps {
         if matches!(action, Action::SetUnit { unit, .. } if unit == ETCD_UNIT)
-            && let Some((departure, peers, own)) = departure.take()
+            && let Some((departure, peers, own, mut line)) = departure.take()
         {
-            depart(&departure, &peers, Some(&own), sink)?;
+            line.during(sink, |sink| depart(&departure, &peers, own.as_ref(), sink))?;
             outcome.changed.push(format!("remove {} from etcd's members", departure.name));
             let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
             // Gone for good: what is left is only this host's, and needs nobody's leave.
@@ -137,7 +138,8 @@ pub fn leave(
             ledger.save(host)?;
         }
         let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
-        let mut performer = Performer { host, ledger: &mut ledger, this, backup: backup.clone(), now, sink };
+        let mut performer =
+            Performer { host, ledger: &mut ledger, this, backup: backup.clone(), now, over: &Over::Nothing, sink };
         step(&mut performer, action, &mut outcome).map_err(|e: Box<Error>| e.hint("hamaster leave (again)"))?;
     }
     sink(Event::Finished);

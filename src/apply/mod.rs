@@ -10,6 +10,7 @@ mod bindings;
 pub mod event;
 pub mod join;
 pub mod leave;
+pub mod members;
 pub mod peers;
 pub mod perform;
 mod pods;
@@ -18,6 +19,7 @@ pub mod recover;
 pub mod reset;
 pub mod restore;
 pub mod snapshot;
+pub mod turn;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 use crate::error::{Error, Problem, Result};
+use crate::etcd::client::Over;
 use crate::etcd::keys;
 use crate::host::{Host, clock, fault, observe};
 use crate::plan::compose::{self, Given};
@@ -56,6 +59,8 @@ pub struct Master {
     pub programs: BTreeMap<String, PathBuf>,
     /// Templates with the operator's overrides.
     pub templates: Templates,
+    /// What its spec is registered over: the one it was made from.
+    pub over: Over,
     /// What this kind of host changes about the desired state: units a lab does not run, programs that are not there.
     pub adapt: Box<dyn Fn(&mut Desired)>,
 }
@@ -396,8 +401,15 @@ impl Run<'_> {
         let data_dir = layout.path(&self.master.spec.etcd.data_dir);
         ledger.record.programs.clone_from(&self.master.programs);
         ledger.claim(host, &self.master.this.node.name, &phase.steps, &backup, &data_dir)?;
-        let mut performer =
-            Performer { host, ledger: &mut ledger, this: &self.master.this, backup, now: self.started, sink };
+        let mut performer = Performer {
+            host,
+            ledger: &mut ledger,
+            this: &self.master.this,
+            backup,
+            now: self.started,
+            over: &self.master.over,
+            sink,
+        };
         for action in &phase.steps {
             step(&mut performer, action, outcome)?;
         }

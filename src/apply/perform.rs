@@ -9,7 +9,7 @@ use crate::apply::event::Sink;
 use crate::apply::record::Ledger;
 use crate::apply::{bindings, pods, wait};
 use crate::error::{Error, Result};
-use crate::etcd::client::Client;
+use crate::etcd::client::{Client, Over};
 use crate::host::{Host, fault, http};
 use crate::pki::issue::{self, Issuer};
 use crate::pki::{auth, kubeconfig};
@@ -31,6 +31,8 @@ pub struct Performer<'a> {
     pub backup: PathBuf,
     /// The time certificates are issued at.
     pub now: OffsetDateTime,
+    /// What the cluster's spec is registered over.
+    pub over: &'a Over,
     /// Where events go.
     pub sink: Sink<'a>,
 }
@@ -130,9 +132,9 @@ impl Performer<'_> {
             }
             Action::PutIfAbsent { key, value } => self.etcd()?.put_if_absent(key, value),
             Action::PutSpec { yaml } => {
-                self.etcd()?.put_spec(yaml)?;
+                let changed = self.etcd()?.put_spec(yaml, self.over)?;
                 fault::point("etcd.put");
-                Ok(true)
+                Ok(changed)
             }
             Action::ApplyBindings => {
                 let digest = bindings::apply(self.host, self.this, self.sink)?;

@@ -9,6 +9,7 @@ use crate::apply::{Outcome, stamp, step};
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
+use crate::etcd::client::Over;
 use crate::host::{Host, clock, observe};
 use crate::plan::reset::{self, Reset, ResetScope};
 use crate::spec::ThisNode;
@@ -56,7 +57,7 @@ pub fn apply(host: &mut Host, this: &ThisNode, reset: &Reset, sink: Sink<'_>) ->
     let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
     sink(Event::PhaseStarted { phase: "reset", steps: reset.steps.len() });
     let backup = this.layout.backup().join(stamp(now));
-    let mut performer = Performer { host, ledger: &mut ledger, this, backup, now, sink };
+    let mut performer = Performer { host, ledger: &mut ledger, this, backup, now, over: &Over::Nothing, sink };
     for action in &reset.steps {
         step(&mut performer, action, &mut outcome).map_err(|e: Box<Error>| e.hint("hamaster reset (again)"))?;
     }

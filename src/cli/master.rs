@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::apply::leave::{self, Departure};
 use crate::apply::peers::Peers;
+use crate::apply::turn::Line;
 use crate::apply::{perform, reset};
 use crate::cli::change::{finish, go, lock};
 use crate::cli::{Global, SpecArgs, resolve};
@@ -14,8 +15,8 @@ use crate::etcd::Lag;
 use crate::etcd::client::Client;
 use crate::etcd::membership::{Member, quorum, tolerated};
 use crate::host::{Host, clock, observe};
-use crate::spec::ThisNode;
 use crate::spec::layout::Layout;
+use crate::spec::{Node, ThisNode};
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
 /// `hamaster master`
@@ -67,6 +68,7 @@ pub fn run(command: &MasterCommand, global: &Global, ui: &Ui) -> Result<()> {
 struct Here {
     host: Host,
     this: ThisNode,
+    masters: Vec<Node>,
     tls: rustls::ClientConfig,
     cluster_id: String,
     member_id: u64,
@@ -82,7 +84,8 @@ impl Here {
         };
         let spec = resolve::cluster(&SpecArgs::default(), &host)?;
         let name = record.node.unwrap_or_default();
-        let node = spec.masters.into_iter().find(|m| m.name == name);
+        let masters = spec.masters;
+        let node = masters.iter().find(|m| m.name == name).cloned();
         let node = node.ok_or_else(|| {
             Error::conflict(format!("{} does not name this host, {name}", layout.cluster_yaml().display()))
                 .hint("hamaster doctor")
@@ -91,11 +94,17 @@ impl Here {
         let tls = perform::etcd_tls(&host, &this)?;
         let member_id = u64::from_str_radix(&member.member_id, 16)
             .map_err(|e| Error::conflict("the record names no member").cause(e).hint("hamaster doctor"))?;
-        Ok(Self { host, this, tls, cluster_id: member.cluster_id, member_id })
+        Ok(Self { host, this, masters, tls, cluster_id: member.cluster_id, member_id })
     }
 
     fn own(&self) -> Result<Client> {
         perform::etcd_client(&self.host, &self.this)
+    }
+
+    /// The other masters as `cluster.yaml` names them.
+    fn others(&self) -> Result<Peers> {
+        let others = self.masters.iter().filter(|m| m.name != self.this.node.name);
+        Peers::new(others.map(|m| m.ip), &self.tls, &self.cluster_id)
     }
 
     /// All members but `but`.
@@ -184,13 +193,17 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let after = members.iter().filter(|m| !m.is_learner && m.id != member.id).count();
     ui.say(&format!("{} voters will be left, of which {} may fail", after, tolerated(after)));
     ui.confirm(&format!("Remove {} for good?", departure.name), args.yes)?;
-    go(ui, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))?;
+    let mut line = Line::new(&here.this, here.masters.clone(), &format!("removes {}", departure.name))?;
+    go(ui, |sink| {
+        line.dismiss(&departure.name)?;
+        line.during(sink, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))
+    })?;
     if ui.format == Format::Json {
         ui.json("master-remove", &serde_json::json!({ "removed": departure.name }));
     } else {
         ui.out(&format!("{} is {}\n", departure.name, ui.paint(Tone::Good, "removed")));
     }
-    ui.say("its disk must not be started on again: if that host comes back, run on it: hamaster reset");
+    ui.say("its disk must not be started on again: if that host comes back, run on it: hamaster reset --force");
     Ok(())
 }
 
@@ -211,11 +224,16 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
             let here = Here::find(global)?;
             this = here.this.clone();
             let own = here.own()?;
-            let members = own.members()?;
+            let (members, own) = match own.members() {
+                Ok(members) => (members, Some(own)),
+                // Its member is down for good: the others know who they are.
+                Err(_) => (here.others()?.voter(&mut |_| {})?.1, None),
+            };
             let peers = here.peers(&members, here.member_id)?;
             let departure = Departure { id: here.member_id, name: here.this.node.name.clone() };
-            leave::may_go(&departure, &peers, Some(&own), &mut |_| {})?;
-            Some((departure, peers, own))
+            leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
+            let line = Line::new(&here.this, here.masters, "leaves")?;
+            Some((departure, peers, own, line))
         }
     };
     let plan = reset::preview(&host, &this, args.purge, clock::now())?;

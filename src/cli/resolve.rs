@@ -7,13 +7,16 @@ use crate::apply::assembly::assemble;
 use crate::apply::{self, Master, perform};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
+use crate::etcd::client::Over;
+use crate::etcd::keys;
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
-use crate::state::Owner;
 use crate::state::facts::HostFacts;
+use crate::state::observed::Record;
+use crate::state::{Digest, Owner};
 
 /// Everything a command needs that changes this host.
 pub(super) struct Resolved {
@@ -65,22 +68,61 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
-    let mut master = assemble(spec, node, &facts)?;
-    if root.is_none() && record.etcd.is_some() {
-        master.spec.masters = masters(&host, &master).unwrap_or(master.spec.masters);
+    let this = this_node(node.clone());
+    let registered = match root.is_none() && record.etcd.is_some() {
+        true => registered(&host, &this),
+        false => None,
+    };
+    if let Some(registered) = &registered {
+        spec = current(args, &host, &record, spec, registered)?;
     }
+    let mut master = assemble(spec, node, &facts)?;
+    master.over = registered.map_or(Over::Nothing, Over::This);
     Ok(Resolved { host, master, facts, origins })
 }
 
-/// The masters as they are registered: who joined and who left is known there, whatever a file says. Nothing when etcd
-/// does not run or does not answer.
-fn masters(host: &Host, master: &Master) -> Option<Vec<Node>> {
+/// The spec that is meant where one is registered: that one, unless somebody changed it here. Who joined and who left is
+/// known there alone.
+///
+/// # Errors
+/// When what was changed here was an older one: it would undo what others have changed since.
+fn current(args: &SpecArgs, host: &Host, record: &Record, given: ClusterSpec, registered: &str) -> Result<ClusterSpec> {
+    // One that does not read is a newer hamaster's: as far as this one can tell, nothing is registered.
+    let Ok(known) = file::load(Some((keys::SPEC, registered)), &Overrides::default()) else { return Ok(given) };
+    let path = Layout::host().cluster_yaml();
+    let followed = record.files.get(&path).and_then(|f| f.digest);
+    let found = host.read(&path)?.map(|bytes| Digest::of(&bytes));
+    let changed = args.config.is_some() || args.overrides() != Overrides::default();
+    if !changed && (found.is_none() || found == followed) {
+        return Ok(known);
+    }
+    let meant = ClusterSpec { masters: known.masters.clone(), ..given };
+    let is_new = |spec: &ClusterSpec| file::to_yaml(spec) != registered;
+    match followed {
+        Some(followed) if followed != Digest::of(registered.as_bytes()) && is_new(&meant) => {
+            let message = "the cluster's spec was changed at another master since this one followed it: \
+                           what is asked for here would undo that";
+            let hint = match changed {
+                true => "hamaster init    # with nothing else: this master follows; then ask for it again".to_owned(),
+                false => format!("mv {0} {0}.mine; hamaster init    # then change it anew", path.display()),
+            };
+            Err(Error::conflict(message).hint(hint))
+        }
+        _ => Ok(meant),
+    }
+}
+
+/// The registered spec; nothing when etcd does not run or does not answer.
+fn registered(host: &Host, this: &ThisNode) -> Option<String> {
     if !host.units().state(apply::ETCD_UNIT).ok()?.active {
         return None;
     }
-    let registered = perform::etcd_client(host, &master.this).ok()?.spec().ok()??;
-    let masters = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default()).ok()?.masters;
-    masters.contains(&master.this.node).then_some(masters)
+    Some(perform::etcd_client(host, this).ok()?.spec().ok()??.spec)
+}
+
+/// A host's own node.
+fn this_node(node: Node) -> ThisNode {
+    ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout: Layout::host() }
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.

@@ -148,14 +148,31 @@ impl Client {
         })
     }
 
-    /// Registers `yaml` under the next generation, by compare-and-swap. Returns the generation.
+    /// Registers `yaml` under the next generation, over what is meant, by compare-and-swap. False when it is registered
+    /// already.
     ///
     /// # Errors
     /// When the member does not answer, or another writer was faster.
-    pub fn put_spec(&self, yaml: &str) -> Result<u64> {
+    pub fn put_spec(&self, yaml: &str, over: &Over) -> Result<bool> {
         let answer = self.read(keys::SPEC)?;
         let seen = answer.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision);
-        let generation = self.spec()?.map_or(0, |r| r.generation) + 1;
+        let registered = self.spec()?;
+        if registered.as_ref().is_some_and(|r| r.spec == yaml) {
+            return Ok(false);
+        }
+        let expected = match over {
+            Over::Anything => true,
+            Over::Nothing => registered.is_none(),
+            Over::This(spec) => registered.as_ref().is_some_and(|r| r.spec == *spec),
+        };
+        let faster = || {
+            Error::conflict("the cluster spec was changed by someone else meanwhile")
+                .hint("run the same command again: it begins with the spec as it is now")
+        };
+        if !expected {
+            return Err(faster());
+        }
+        let generation = registered.map_or(0, |r| r.generation) + 1;
         let value = serde_json::to_vec(&Registered { generation, spec: yaml.to_owned() })
             .map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
         let txn = Txn::new().when([Compare::mod_revision(keys::SPEC, CompareOp::Equal, seen)]).and_then([TxnOp::put(
@@ -164,12 +181,19 @@ impl Client {
             None,
         )]);
         let answer = self.call("register the spec", async |mut c| c.txn(txn).await)?;
-        if answer.succeeded() {
-            Ok(generation)
-        } else {
-            Err(Error::conflict("the cluster spec was changed by someone else meanwhile").hint("hamaster status"))
-        }
+        if answer.succeeded() { Ok(true) } else { Err(faster()) }
     }
+}
+
+/// What a spec may be registered over: what whoever made it had seen. Or masters that joined meanwhile would be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    /// None was registered.
+    Nothing,
+    /// Exactly this one.
+    This(String),
+    /// Whatever there is: nobody else writes it.
+    Anything,
 }
 
 /// The value of [`keys::SPEC`].

@@ -15,7 +15,7 @@ pub mod keys {
     pub const TOKENS: &str = "/hamaster/v1/tokens/";
     /// What the keeper of each master says of it, by its name: `state::report::Report`, on a lease.
     pub const MASTERS: &str = "/hamaster/v1/masters/";
-    /// Name of the master whose keeper changes it now, on a lease: one at a time.
+    /// Who changes a master or the members of etcd now, on a lease: one at a time.
     pub const TURN: &str = "/hamaster/v1/turn";
     /// flannel's network configuration, at flannel's own default prefix.
     pub const FLANNEL: &str = "/coreos.com/network/config";

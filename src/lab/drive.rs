@@ -13,6 +13,7 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::join::{self, Choice, Marker};
 use crate::apply::{self, Master, Options, Outcome, perform};
 use crate::error::{Error, Result};
+use crate::etcd::client::Over;
 use crate::host::{Host, clock, facts, identity, observe};
 use crate::preflight;
 use crate::render::Templates;
@@ -135,6 +136,7 @@ fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
         this: one.this.clone(),
         templates: Templates::embedded()?,
         programs: Default::default(),
+        over: Over::Anything,
         adapt: Box::new(adapt),
     };
     Ok((facts, master))

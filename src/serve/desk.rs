@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Log;
-use super::members::Members;
 use crate::admission::{Request, Welcome};
 use crate::apply::join::welcome;
+use crate::apply::members::Members;
 use crate::error::{Error, Result};
 use crate::etcd::client::{Found, Registered};
 use crate::etcd::keys;

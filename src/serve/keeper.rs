@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Log;
-use super::members::Members;
 use super::report::Bulletin;
-use super::turn::Turn;
 use crate::apply::assembly::assemble;
 use crate::apply::event::Event;
+use crate::apply::members::Members;
 use crate::apply::peers::Peers;
 use crate::apply::perform::etcd_tls;
 use crate::apply::record::Ledger;
+use crate::apply::turn::Turn;
 use crate::apply::{self, ETCD_UNIT, Master, Options, Preview, apiserver};
 use crate::error::{Error, Result};
 use crate::etcd::client::Registered;
@@ -36,6 +36,9 @@ const SERVE_UNIT: &str = "hamaster-serve.service";
 const ASK: Duration = Duration::from_secs(5);
 /// How often this host is looked at though nothing is new.
 const LOOK: Duration = Duration::from_secs(300);
+/// The turn of a master that died ends by itself after this. Long: a master that is only slow, or cut off while etcd has
+/// no majority, must not have company, and an operator has time to look.
+const TURN: Duration = Duration::from_secs(600);
 /// After a look at which it was another's turn.
 const AGAIN: Duration = Duration::from_secs(10);
 /// After a look that failed, and where a person has to decide.
@@ -215,7 +218,7 @@ impl Watch {
     fn take_turn(&mut self, registered: &Registered) -> Result<(Standing, Vec<String>)> {
         let (this, masters) = (self.this.clone(), read(registered)?.masters);
         let renewal = move || Ok(Members::new(Host::new("/", Box::new(Systemd))?, this, &masters));
-        let turn = match Turn::take(&mut self.members, &self.this.node.name, renewal, self.bulletin.lease())? {
+        let turn = match Turn::take(&mut self.members, &self.this.node.name, TURN, renewal, self.bulletin.lease())? {
             Ok(turn) => turn,
             Err(holder) => return Ok((Standing::Waiting, vec![format!("{holder} changes")])),
         };

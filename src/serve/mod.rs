@@ -9,10 +9,8 @@ mod desk;
 mod door;
 mod join;
 mod keeper;
-mod members;
 pub mod refusals;
 mod report;
-mod turn;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
 
-use super::members::Members;
+use crate::apply::members::Members;
 use crate::error::{Error, Result};
 use crate::etcd::keys;
 use crate::host::clock::{self, Stopwatch};

@@ -136,6 +136,9 @@ fn masters_join_at_once_are_replaced_and_leave() {
     let said_again = m2.run(&join("m2", "192.0.2.12"));
     assert_eq!(said_again.status.code(), Some(4), "{}", said(&said_again));
 
+    let refused = m2.run(&["hamaster", "reset", "--yes"]);
+    assert_eq!(refused.status.code(), Some(3), "it would be a dead voter: {}", said(&refused));
+
     // The third dies for good. A new host of its name is its replacement.
     m3.power_off();
     let refused = m1.run(&["hamaster", "master", "remove", "m2", "--yes"]);

@@ -63,6 +63,8 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
     m2.ok(&serve("stop"));
     m3.ok(&serve("stop"));
     m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    let refused = m2.run(&["hamaster", "init", "--yes", "--ignore-preflight", "all", "--lb-ip", "192.0.2.77"]);
+    assert_eq!(refused.status.code(), Some(4), "it would undo the first master's change: {}", said(&refused));
     let starting = [m2.spawn(&serve("start")), m3.spawn(&serve("start"))];
     for started in starting {
         assert!(started.wait_with_output().unwrap().status.success());

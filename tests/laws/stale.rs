@@ -26,6 +26,7 @@ pub fn master() -> Master {
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout: Layout::host() },
         templates: Templates::embedded().unwrap(),
         programs: Default::default(),
+        over: hamaster::etcd::client::Over::Nothing,
         adapt: Box::new(|_| {}),
     }
 }

@@ -45,7 +45,7 @@ impl Master {
         let mut master = Self::dormant(None);
         master.start_etcd(&master.ip.to_string(), &master.dir.path().join("etc/etcd/pki"));
         let yaml = fs::read_to_string(master.layout().cluster_yaml()).unwrap();
-        until("etcd answers", || master.client().put_spec(&yaml).ok());
+        until("etcd answers", || master.client().put_spec(&yaml, &hamaster::etcd::client::Over::Anything).ok());
         master.start();
         master
     }

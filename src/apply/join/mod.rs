@@ -21,6 +21,7 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::peers::Peers;
 use crate::apply::perform::{etcd_client, etcd_tls};
 use crate::apply::record::Ledger;
+use crate::apply::turn::Line;
 use crate::apply::wait::interrupted;
 use crate::apply::{Master, Options, Outcome, Run, policy, refusal, selected, stamp};
 use crate::error::{Error, Result};
@@ -194,7 +195,7 @@ pub fn join(
     let mut outcome = Outcome { changed: vec![], notes: seen.notes };
     let seen = super::Preview { phases: seen.phases, notes: vec![], observed: seen.observed };
     let started = clock::now();
-    let tls;
+    let (tls, spec);
     let written = {
         let mut run = Run { master, options: &options, seen: &seen, started, written: BTreeSet::new() };
         for id in [PhaseId::Pki, PhaseId::Kubeconfig] {
@@ -206,14 +207,19 @@ pub fn join(
         tls = etcd_tls(host, &run.master.this)?;
         let others = cluster.masters.iter().filter(|m| m.name != run.master.this.node.name);
         let peers = Peers::new(others.map(|m| m.ip), &tls, &cluster.id)?;
-        if !run.is_voter(host)? {
-            Membership { run: &mut run, peers: &peers, replace: choice.replace }.vote(host, &mut outcome, sink)?;
-        }
-        run.seal(host, &mut outcome, sink)?;
+        peers.voter(sink)?;
+        let masters = cluster.masters.iter().map(|m| Node { name: m.name.clone(), ip: m.ip }).collect();
+        let mut line = Line::new(&run.master.this, masters, "join")?;
+        spec = line.during(sink, |sink| run.vote(host, (&peers, choice.replace), &mut outcome, sink))?;
         run.written
     };
-    master.spec = register(&etcd_client(host, &master.this)?, &master.this.node, sink)?;
-    fault::point("join.registered");
+    master.spec = spec;
+    // It is registered, and the next one may be by now: that is for the keeper, and must not be undone here.
+    let adapt = std::mem::replace(&mut master.adapt, Box::new(|_| {}));
+    master.adapt = Box::new(move |desired| {
+        adapt(desired);
+        desired.keys.retain(|key| key.key != keys::SPEC);
+    });
     let mut run = Run { master, options: &options, seen: &seen, started, written };
     run.phases(host, &mut outcome, sink)?;
     Marker::clear(host, &master.this.layout)?;
@@ -224,6 +230,24 @@ pub fn join(
 }
 
 impl Run<'_> {
+    /// From a host with a bundle to a voter that the spec names. Returns that spec.
+    fn vote(
+        &mut self,
+        host: &mut Host,
+        (peers, replace): (&Peers, bool),
+        outcome: &mut Outcome,
+        sink: Sink<'_>,
+    ) -> Result<ClusterSpec> {
+        if !self.is_voter(host)? {
+            Membership { run: self, peers, replace }.vote(host, outcome, sink)?;
+        }
+        self.seal(host, outcome, sink)?;
+        let this = &self.master.this;
+        let spec = register(&etcd_client(host, this)?, &this.node, sink)?;
+        fault::point("join.registered");
+        Ok(spec)
+    }
+
     /// The member here has been promoted in an earlier run.
     fn is_voter(&self, host: &Host) -> Result<bool> {
         let observed = self.master.observe_for(PhaseId::Etcd, host)?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::apply::perform::etcd_client;
+use crate::apply::perform::member_client;
 use crate::error::{Error, Result};
 use crate::etcd::client::Client;
 use crate::host::Host;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ASIDE: Duration = Duration::from_secs(30);
 
 /// The members, in the order they are asked.
-pub(super) struct Members {
+pub struct Members {
     host: Host,
     this: ThisNode,
     all: Vec<Member>,
@@ -30,14 +30,14 @@ struct Member {
 
 impl Members {
     /// The members of `masters`, `this` one's first.
-    pub(super) fn new(host: Host, this: ThisNode, masters: &[Node]) -> Self {
+    pub fn new(host: Host, this: ThisNode, masters: &[Node]) -> Self {
         let mut members = Self { host, this, all: vec![] };
         members.follow(masters);
         members
     }
 
     /// From now on these.
-    pub(super) fn follow(&mut self, masters: &[Node]) {
+    pub fn follow(&mut self, masters: &[Node]) {
         let own = self.this.node.ip;
         let wanted = || std::iter::once(own).chain(masters.iter().map(|m| m.ip).filter(|ip| *ip != own));
         self.all.retain(|m| wanted().any(|ip| ip == m.ip));
@@ -52,7 +52,7 @@ impl Members {
     ///
     /// # Errors
     /// What the first one said.
-    pub(super) fn ask<T>(&mut self, question: impl Fn(&Client) -> Result<T>) -> Result<T> {
+    pub fn ask<T>(&mut self, question: impl Fn(&Client) -> Result<T>) -> Result<T> {
         let own = self.this.node.ip;
         let aside = |m: &Member| m.failed.is_some_and(|since| since.elapsed() < ASIDE);
         self.all.sort_by_key(|m| (aside(m), m.ip != own));
@@ -79,8 +79,7 @@ impl Member {
         if let Some(client) = &self.client {
             return question(client);
         }
-        let there = ThisNode { node: Node { ip: self.ip, ..this.node.clone() }, ..this.clone() };
-        let client = etcd_client(host, &there)?.patience(PATIENCE);
+        let client = member_client(host, this, self.ip)?.patience(PATIENCE);
         question(self.client.insert(client))
     }
 }

@@ -1,0 +1,173 @@
+//! Whose turn it is: one at a time changes its master, or the members of etcd. The lock of the whole cluster.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::apply::event::{Event, Sink};
+use crate::apply::members::Members;
+use crate::apply::wait::interrupted;
+use crate::error::{Error, Result};
+use crate::etcd::keys;
+use crate::host::clock::{self, Stopwatch};
+use crate::host::{Host, NoUnits};
+use crate::spec::{Node, ThisNode};
+
+/// How long an operator's command waits for its turn: longer than a keeper that died keeps it.
+const PATIENCE: Duration = Duration::from_secs(900);
+const EVERY: Duration = Duration::from_millis(500);
+/// The turn of a command that was killed ends by itself after this. Run again, it need not wait.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// Held by the one at work.
+pub struct Turn {
+    lease: i64,
+    /// Dropped, it ends the renewals.
+    renewing: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who has the turn, when it is not whoever asked.
+pub type Holder = String;
+
+impl Turn {
+    /// Takes the turn for `name`, or says whose it is. A turn that was its own already, before it was killed, is its own
+    /// again. It ends by itself `life` after its holder died. `renewal` makes what asks etcd meanwhile, and the lease
+    /// `other` is kept alive with it.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub fn take(
+        members: &mut Members,
+        name: &str,
+        life: Duration,
+        renewal: impl FnOnce() -> Result<Members> + Send + 'static,
+        other: Option<i64>,
+    ) -> Result<std::result::Result<Self, Holder>> {
+        let lease = match members.ask(|c| c.record(keys::TURN))? {
+            Some(held) if held.value == name.as_bytes() && members.ask(|c| c.keep_alive(held.lease))? => held.lease,
+            Some(held) => return Ok(Err(String::from_utf8_lossy(&held.value).into_owned())),
+            None => {
+                let lease = members.ask(|c| c.grant(life))?;
+                if !members.ask(|c| c.create_on(keys::TURN, name.as_bytes(), lease))? {
+                    // Another was faster; or it was created by a call whose answer was lost, and goes with its lease.
+                    members.ask(|c| c.revoke(lease))?;
+                    return Ok(Err("another master".to_owned()));
+                }
+                lease
+            }
+        };
+        let (renewing, ended) = channel();
+        let leases: Vec<i64> = std::iter::once(lease).chain(other).collect();
+        let every = life / 6;
+        let renew = move || renewal().map_or((), |members| renew(members, &leases, every, &ended));
+        let thread = std::thread::Builder::new().name("turn".into()).spawn(renew);
+        let thread = thread.map_err(|e| Error::apply("cannot keep the turn").cause(e))?;
+        Ok(Ok(Self { lease, renewing: Some(renewing), thread: Some(thread) }))
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// When etcd does not answer: it ends by itself.
+    pub fn release(self, members: &mut Members) -> Result<()> {
+        let lease = self.lease;
+        drop(self);
+        members.ask(|c| c.revoke(lease))
+    }
+}
+
+/// Where operators' commands wait for their turn.
+pub struct Line {
+    members: Members,
+    this: ThisNode,
+    masters: Vec<Node>,
+    name: String,
+}
+
+impl Line {
+    /// For `what` is to be done from `this` host to the cluster of `masters`.
+    ///
+    /// # Errors
+    /// When this host's files cannot be reached.
+    pub fn new(this: &ThisNode, masters: Vec<Node>, what: &str) -> Result<Self> {
+        let name = format!("{} ({what})", this.node.name);
+        let members = Members::new(Host::new("/", Box::new(NoUnits))?, this.clone(), &masters);
+        Ok(Self { members, this: this.clone(), masters, name })
+    }
+
+    /// Does `work` when it is its turn.
+    ///
+    /// # Errors
+    /// Those of `work`; when the turn does not come in 15 minutes, or a signal does.
+    pub fn during<T>(&mut self, sink: Sink<'_>, work: impl FnOnce(Sink<'_>) -> Result<T>) -> Result<T> {
+        let turn = self.wait(sink)?;
+        let done = work(sink);
+        if turn.release(&mut self.members).is_err() {
+            sink(Event::Note("etcd did not take the cluster's lock back: it ends by itself within a minute"));
+        }
+        done
+    }
+
+    /// Takes the turn from a master that is dead, as whoever removes it says.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub fn dismiss(&mut self, master: &str) -> Result<()> {
+        match self.members.ask(|c| c.record(keys::TURN))? {
+            Some(held) if String::from_utf8_lossy(&held.value).split(" (").next() == Some(master) => {
+                self.members.ask(|c| c.revoke(held.lease))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wait(&mut self, sink: Sink<'_>) -> Result<Turn> {
+        let deadline = Stopwatch::start();
+        loop {
+            let (this, masters) = (self.this.clone(), self.masters.clone());
+            let renewal = move || Ok(Members::new(Host::new("/", Box::new(NoUnits))?, this, &masters));
+            let said = match Turn::take(&mut self.members, &self.name, LIFE, renewal, None) {
+                Ok(Ok(turn)) => return Ok(turn),
+                Ok(Err(holder)) => Ok(holder),
+                Err(e) => Err(e),
+            };
+            let condition = match &said {
+                Ok(holder) => format!("{holder} to be done: one at a time changes the cluster"),
+                Err(_) => "etcd to give the turn".to_owned(),
+            };
+            sink(Event::Waiting { condition: &condition, since: deadline.elapsed() });
+            if clock::interrupted() {
+                return Err(interrupted(&format!("waiting for {condition}")));
+            }
+            if deadline.elapsed() >= PATIENCE {
+                return Err(said.map_or_else(
+                    |e| e,
+                    |holder| {
+                        Error::conflict(format!("{holder} changes the cluster, and one at a time may"))
+                            .hint("hamaster status    # how far it is")
+                    },
+                ));
+            }
+            clock::sleep(EVERY);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        drop(self.renewing.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn renew(mut members: Members, leases: &[i64], every: Duration, ended: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(every) {
+        for lease in leases {
+            // Asked again in time: it lives for several renewals.
+            let _ = members.ask(|c| c.keep_alive(*lease));
+        }
+    }
+}
