@@ -15,7 +15,7 @@ use crate::pki::issue::{self, Issuer};
 use crate::pki::{auth, kubeconfig};
 use crate::plan::{Action, Run};
 use crate::spec::ThisNode;
-use crate::state::desired::{CaSpec, CertSpec, Placement, SecretSpec};
+use crate::state::desired::{CaSpec, CertSpec, Placement, Readiness, SecretSpec};
 use crate::state::observed::SealedMember;
 use crate::state::{Digest, Owner, Secret};
 
@@ -100,6 +100,11 @@ impl Performer<'_> {
                     Run::Restart => self.host.units().state(unit)?.pid,
                     _ => None,
                 };
+                if matches!(ready, Some(Readiness::EtcdFormed { .. })) {
+                    // From its start on the member may be one of a quorum that has accepted writes. Its data emptied,
+                    // it could vote a second time and found the cluster anew: what was done stays, and a run continues.
+                    self.host.commit();
+                }
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,
@@ -130,9 +135,15 @@ impl Performer<'_> {
             }
             Action::PutIfAbsent { key, value } => self.etcd()?.put_if_absent(key, value),
             Action::PutSpec { yaml } => {
-                self.etcd()?.put_spec(yaml)?;
+                let etcd = self.etcd()?;
+                let put = etcd.put_spec(yaml).map(|_| true);
+                // Masters that start together register the same spec: whoever is second has nothing left to do.
+                let put = put.or_else(|error| match etcd.spec() {
+                    Ok(Some(registered)) if registered.spec == *yaml => Ok(false),
+                    _ => Err(error),
+                });
                 fault::point("etcd.put");
-                Ok(true)
+                put
             }
             Action::ApplyBindings => {
                 let digest = bindings::apply(self.host, self.this, self.sink)?;

@@ -103,7 +103,10 @@ fn checks(
 ) -> Result<()> {
     let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
     let observed = master.observe(host)?;
-    let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
+    let mut findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
+    // Who asks for the bundle alone makes the one that the other founders get.
+    let bundle_only = !args.only.is_empty() && args.only.iter().all(|p| p == PhaseId::Pki.name());
+    findings.retain(|f| !(bundle_only && f.id == preflight::FOUNDERS));
     let ignored = &args.ignore_preflight;
     let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
     for finding in findings.iter().filter(shown) {

@@ -45,6 +45,7 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let nowhere = Host::new("/", Box::new(NoUnits))?;
     let mut spec = resolve::cluster(&args.spec, &nowhere)?;
     let node = render_node(&args.spec, &spec.masters)?;
+    resolve::founders(&mut spec, &node, false)?;
     if !spec.masters.contains(&node) {
         spec.masters.retain(|m| m.name != node.name);
         spec.masters.push(node.clone());

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::apply::Master;
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
+use crate::etcd::bootstrap;
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::preflight;
 use crate::render::Templates;
 use crate::spec::layout::Layout;
-use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
+use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::Owner;
 use crate::state::facts::HostFacts;
 
@@ -72,6 +73,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
+    founders(&mut spec, &node, record.etcd.is_some())?;
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
@@ -99,6 +101,24 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
         }),
     };
     Ok(Resolved { host, master, facts, origins })
+}
+
+/// The masters that form etcd's first cluster, where that is not this one alone. A cluster that exists has other ways
+/// to change.
+///
+/// # Errors
+/// As [`bootstrap::founders`].
+pub(super) fn founders(spec: &mut ClusterSpec, node: &Node, exists: bool) -> Result<()> {
+    match spec.etcd.bootstrap {
+        _ if exists => Ok(()),
+        EtcdBootstrap::New => Ok(()),
+        EtcdBootstrap::Static => {
+            spec.masters = bootstrap::founders(&spec.masters, node)?;
+            Ok(())
+        }
+        EtcdBootstrap::Discovery => Err(Error::usage("etcd bootstrap `discovery` is not available in this version")
+            .hint("write `bootstrap: static` and name the masters")),
+    }
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.

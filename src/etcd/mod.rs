@@ -1,5 +1,6 @@
 //! etcd: the keys hamaster keeps there, what a member answers, and the one adapter that talks to it.
 
+pub mod bootstrap;
 pub mod client;
 
 /// Keys hamaster reads and writes in etcd.

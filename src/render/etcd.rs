@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{ETCD_METRICS_PORT, Input, Rendered, text, url};
 use crate::error::Result;
+use crate::spec::{EtcdBootstrap, Node};
 use crate::state::PhaseId;
 
 /// etcd.service
@@ -46,12 +47,9 @@ fn argv(i: &Input) -> Vec<String> {
     let (spec, node, version) = (&i.spec.etcd, &i.this.node, i.tools.etcd_version);
     let minor = if version.major > 3 { u32::MAX } else { version.minor };
     let peer_url = |ip| url("https", ip, 2380);
-    // A lab's member listens behind its relay. Its members start together; on hosts each further one joins.
-    let (own, founders) = match i.lab() {
-        true => (i.this.loopback, i.spec.masters.as_slice()),
-        false => (node.ip, std::slice::from_ref(node)),
-    };
-    let founders: Vec<_> = founders.iter().map(|m| format!("{}={}", m.name, peer_url(m.ip))).collect();
+    // A lab's member listens behind its relay, and its members start together.
+    let own = if i.lab() { i.this.loopback } else { node.ip };
+    let founders: Vec<_> = founders(i).iter().map(|m| format!("{}={}", m.name, peer_url(m.ip))).collect();
     let mut client_ips = vec![own, i.this.loopback];
     client_ips.dedup();
     let client_urls: Vec<_> = client_ips.into_iter().map(|ip| url("https", ip, 2379)).collect();
@@ -104,6 +102,16 @@ fn argv(i: &Input) -> Vec<String> {
         }
     }
     argv
+}
+
+/// The members the first cluster is formed of. Once sealed only the member itself is named: the list is never read again
+/// while there is data, it must not change with the masters, and without data it leads to no other member, so an
+/// emptied disk forms no new cluster.
+pub(super) fn founders<'a>(i: &Input<'a>) -> &'a [Node] {
+    match i.lab() || (i.spec.etcd.bootstrap != EtcdBootstrap::New && !i.etcd.sealed) {
+        true => &i.spec.masters,
+        false => std::slice::from_ref(&i.this.node),
+    }
 }
 
 fn metrics_url(loopback: IpAddr) -> String {
