@@ -14,8 +14,9 @@ pub fn founders(named: &[Node], this: &Node) -> Result<Vec<Node>> {
     problems.extend(stranger(&founders, this));
     match problems.is_empty() {
         true => Ok(founders),
-        false => Err(Error::refused("these masters cannot form an etcd cluster; nothing was touched")
-            .problems(problems)),
+        false => {
+            Err(Error::refused("these masters cannot form an etcd cluster; nothing was touched").problems(problems))
+        }
     }
 }
 
@@ -43,9 +44,7 @@ fn twice(founders: &[Node]) -> Vec<Problem> {
 }
 
 fn stranger(founders: &[Node], this: &Node) -> Option<Problem> {
-    let say = |message: String, hint: String| {
-        Some(Problem { at: this.name.clone(), message, hint: Some(hint) })
-    };
+    let say = |message: String, hint: String| Some(Problem { at: this.name.clone(), message, hint: Some(hint) });
     if founders.contains(this) {
         return None;
     }

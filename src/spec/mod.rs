@@ -4,8 +4,8 @@
 //! Kubernetes or etcd version takes; [`network`] finds overlapping ranges; [`layout`] is every path we own.
 
 pub mod address;
-pub mod discovery;
 pub(crate) mod checks;
+pub mod discovery;
 pub mod file;
 pub mod layout;
 pub mod mistake;

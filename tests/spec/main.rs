@@ -283,7 +283,9 @@ fn flags_replace_values_and_add_addresses() {
         runtime: Some("containerd".into()),
         profile: Some("cis".into()),
         election: Some("native".into()),
-        etcd_bootstrap: Some("new".into()),
+        etcd_bootstrap: Some("static".into()),
+        initial_masters: vec!["m1=10.0.0.1".into(), "m2=10.0.0.2".into()],
+        discovery_url: None,
         templates: Some("my/templates".into()),
     };
     let yaml = "name: prod\nruntime: docker\nloadBalancer: {addresses: [a.example.com, 203.0.113.10]}";
@@ -309,6 +311,19 @@ fn flags_replace_values_and_add_addresses() {
     let places: Vec<_> = error.all_problems().iter().map(|p| p.at.as_str()).collect();
     assert_eq!(places, ["--etcd-bootstrap", "--kubernetes-version", "--lb-ip", "--lb-name", "--lb-name"]);
     assert_eq!(error.message(), "the command line has 5 mistakes");
+
+    // Masters of the command line take the place of the file's, and each is checked.
+    let masters = ["m1=10.0.0.1", "m1=10.0.0.2", "m3=10.0.0.1", "m4", "M5=10.0.0.5", "m6=x"].map(String::from);
+    let flags = Overrides {
+        etcd_bootstrap: Some("static".into()),
+        initial_masters: masters.into(),
+        discovery_url: Some("https://discovery.etcd.io/abc".into()),
+        ..Overrides::default()
+    };
+    let error = load(Some(("cluster.yaml", "masters: [{name: z, ip: 10.0.0.9}]")), &flags).unwrap_err();
+    let said: Vec<_> = error.all_problems().iter().map(|p| (p.at.as_str(), p.message.as_str())).collect();
+    assert_eq!(said.iter().filter(|(at, _)| *at == "--initial-master").count(), 5, "{said:#?}");
+    assert_eq!(said.len(), 6, "the sixth is the URL, and nothing is said about their number: {said:#?}");
 
     // A flag is a place for mistakes across values, too.
     let error = load(None, &Overrides { lb_ips: vec!["10.96.0.1".into()], ..Overrides::default() }).unwrap_err();

@@ -1,0 +1,6 @@
+//! How masters form etcd's first cluster together: who may, from what, and that the cluster is one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod formed;
+mod founders;
+mod image;
