@@ -59,7 +59,10 @@ fn three_rendered_members_form_one_cluster_once_two_run() {
     let put = |(name, ip): (&str, &str)| etcdctl(&root(name), ip, &["put", name, "here"]).is_some();
     while !masters.into_iter().all(put) {
         assert!(begun.elapsed() < Duration::from_secs(60), "no cluster; see {}", dir.path().display());
-        assert!(members.iter_mut().all(|m| m.0.try_wait().unwrap().is_none()), "a member exited");
+        let dead = masters.iter().zip(&mut members).find_map(|(at, m)| m.0.try_wait().unwrap().map(|_| at));
+        if let Some((name, _)) = dead {
+            panic!("{name} exited: {}", std::fs::read_to_string(root(name).join("etcd.log")).unwrap());
+        }
     }
     for (name, ip) in masters {
         let list = etcdctl(&root(name), ip, &["member", "list"]).unwrap();

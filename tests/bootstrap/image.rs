@@ -12,8 +12,19 @@ const SHARED: &str = "etc/kubernetes/pki/{ca,front-proxy-ca}.{crt,key} etc/kuber
 pub(crate) fn init(dir: &Path, (name, ip): (&str, &str), more: &[&str]) -> (i32, String) {
     let root = dir.join(name);
     std::fs::create_dir_all(root.join("etc")).unwrap();
+    // The image has no etcd that could be asked: the unit is rendered for the one that the tests start.
+    let etcd = Command::new("etcd").arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8(etcd).unwrap().split_whitespace().nth(2).unwrap().to_owned();
+    let spec = dir.join("cluster.yaml");
+    std::fs::write(&spec, format!("etcd: {{version: {version}}}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hamaster"));
-    command.arg("init").arg("--root").arg(root).args(["--name", name, "--advertise-ip", ip, "--yes"]);
+    command.arg("init").arg("-c").arg(spec).arg("--root").arg(root).args([
+        "--name",
+        name,
+        "--advertise-ip",
+        ip,
+        "--yes",
+    ]);
     command.args(["--etcd-bootstrap", "static"]).args(more);
     for (name, ip) in MASTERS {
         command.arg("--initial-master").arg(format!("{name}={ip}"));
