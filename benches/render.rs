@@ -20,7 +20,7 @@ fn a_thousand_nodes() -> usize {
     spec.masters = vec![Node { name: "m1".to_owned(), ip: Ipv4Addr::new(10, 1, 0, 1).into() }];
     let templates = Templates::embedded().unwrap();
     let tools = render::assumed_tools(&spec);
-    let given = Given { sealed: false, token: "token".to_owned(), external_ca: false };
+    let given = Given { sealed: false, token: "token".to_owned(), initial_cluster: None, external_ca: false };
     let bytes = |n: u16| {
         let [high, low] = n.to_be_bytes();
         let node = Node { name: format!("m{n}"), ip: IpAddr::V4(Ipv4Addr::new(10, 1, high, low)) };

@@ -16,14 +16,16 @@
 //!
 //! ```text
 //! 5  cli · ui                       words, colours, exit codes
-//! 4  apply · lab · elect::daemon · elect::operator · elect::predecessor    drivers
+//! 4  apply · serve · lab · elect::daemon · elect::operator · elect::predecessor    drivers
 //! 3  host · etcd::client · elect::store · elect::actions    hands and eyes: the only floor that touches files, processes, network, clock
 //! 2  plan · preflight · elect       decisions: pure functions over data, time injected
-//! 1  spec · state · pki · render · etcd   vocabulary and pure makers
+//! 1  spec · state · pki · render · token · admission · archive · etcd   vocabulary and pure makers
 //! 0  error
 //! ```
 
+pub mod admission;
 pub mod apply;
+pub mod archive;
 pub mod cli;
 pub mod elect;
 pub mod error;
@@ -34,6 +36,8 @@ pub mod pki;
 pub mod plan;
 pub mod preflight;
 pub mod render;
+pub mod serve;
 pub mod spec;
 pub mod state;
+pub mod token;
 pub mod ui;

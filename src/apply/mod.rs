@@ -6,10 +6,16 @@
 
 mod bindings;
 pub mod event;
+pub mod join;
+pub mod leave;
+pub mod peers;
 pub mod perform;
 mod pods;
 pub mod record;
+pub mod recover;
 pub mod reset;
+pub mod restore;
+pub mod snapshot;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,7 +115,10 @@ impl Master {
         let unit = observed.at(&self.this.layout.unit(ETCD_UNIT)).map(|f| &f.content);
         let says_existing =
             |text: &[u8]| String::from_utf8_lossy(text).lines().any(|l| l.contains("--initial-cluster-state=existing"));
-        observed.record.etcd.is_some() || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
+        let record = &observed.record;
+        record.etcd.is_some()
+            || record.joining.is_some()
+            || matches!(unit, Some(ContentFact::Public(text)) if says_existing(text))
     }
 
     fn desired_as(&self, observed: &Observed, sealed: bool) -> Result<Desired> {
@@ -121,7 +130,8 @@ impl Master {
         };
         let pki = self.this.layout.pki();
         let external_ca = observed.at(&pki.join("ca.crt")).is_some() && observed.at(&pki.join("ca.key")).is_none();
-        let given = Given { sealed, token, external_ca };
+        let initial_cluster = observed.record.initial_cluster().cloned();
+        let given = Given { sealed, token, initial_cluster, external_ca };
         let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
         (self.adapt)(&mut desired);
         Ok(desired)

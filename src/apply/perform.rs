@@ -1,6 +1,6 @@
 //! One arm per action. Each is idempotent: done twice it is done once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
@@ -126,7 +126,8 @@ impl Performer<'_> {
             }
             Action::SealMember { unit, stamp } => {
                 let status = self.etcd()?.status()?;
-                let member = SealedMember { cluster_id: status.cluster_id, member_id: status.member_id };
+                let member =
+                    SealedMember { cluster_id: status.cluster_id, member_id: status.member_id, initial_cluster: None };
                 self.ledger.seal(self.host, unit, *stamp, member)?;
                 fault::point("etcd.sealed");
                 // The cluster exists: from here on a failure is finished by running again, not by putting back.
@@ -209,6 +210,22 @@ impl Performer<'_> {
 /// # Errors
 /// When a certificate is missing or does not read.
 pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
+    member_client(host, this, this.node.ip)
+}
+
+/// A client of the member at `ip`, with this host's certificate.
+///
+/// # Errors
+/// As [`etcd_client()`].
+pub fn member_client(host: &Host, this: &ThisNode, ip: IpAddr) -> Result<Client> {
+    Client::new(SocketAddr::new(ip, 2379), etcd_tls(host, this)?)
+}
+
+/// How hamaster shows itself to etcd, and which CA it trusts.
+///
+/// # Errors
+/// When a certificate is missing or does not read.
+pub fn etcd_tls(host: &Host, this: &ThisNode) -> Result<rustls::ClientConfig> {
     let dir = this.layout.etcd_pki();
     let read = |name: &str| {
         let path = dir.join(name);
@@ -216,5 +233,5 @@ pub fn etcd_client(host: &Host, this: &ThisNode) -> Result<Client> {
             .ok_or_else(|| Error::conflict(format!("{} is missing", path.display())).hint("hamaster init --only pki"))
     };
     let identity = http::Identity { cert_pem: read("hamaster.crt")?, key_pem: Secret::new(read("hamaster.key")?) };
-    Client::new(SocketAddr::new(this.node.ip, 2379), http::tls(&read("ca.crt")?, Some(&identity))?)
+    http::tls(&read("ca.crt")?, Some(&identity))
 }

@@ -97,7 +97,8 @@ impl Ledger {
     /// # Errors
     /// When the record cannot be written.
     pub fn seal(&mut self, host: &mut Host, unit: &str, inputs: Digest, member: SealedMember) -> Result<()> {
-        self.record.etcd = Some(member);
+        let initial_cluster = self.record.joining.take().and_then(|j| j.initial_cluster);
+        self.record.etcd = Some(SealedMember { initial_cluster, ..member });
         self.stamp(host, unit, Some(inputs))
     }
 

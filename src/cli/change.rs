@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::apply::join::Marker;
 use crate::apply::{self, Options, Outcome, Preview, reset};
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
@@ -57,9 +58,19 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let Resolved { mut host, master, facts, origins } = resolve::master(&args.spec, global)?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
+    if Marker::find(&host, &master.this.layout)?.is_some() {
+        let message = "this host is in the middle of joining a cluster: it must not make one of its own";
+        return Err(Error::conflict(message)
+            .hint("hamaster join    # again: it goes on where it is")
+            .hint("hamaster reset"));
+    }
     let options = Options { only, adopt: args.adopt };
     let seen = apply::preview(&host, &master, &options)?;
-    checks(&host, &master, &facts, global, args, ui)?;
+    let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
+    // Who asks for the bundle alone makes the one that the other founders get.
+    let bundle_only = options.only == [PhaseId::Pki];
+    let but: &[&str] = if bundle_only { &[preflight::FOUNDERS] } else { &[] };
+    checks(&host, &master, &facts, scope, (&args.ignore_preflight, but), ui)?;
     let title = format!(
         "master {} at {}, Kubernetes {}, etcd {}",
         master.this.node.name, master.this.node.ip, master.spec.kubernetes.version, master.tools.etcd_version
@@ -93,21 +104,21 @@ pub fn go<T>(ui: &Ui, work: impl FnOnce(apply::event::Sink<'_>) -> Result<T>) ->
     work(&mut |event| progress.show(event))
 }
 
-fn checks(
+/// Says what speaks against this host, and refuses unless it is `ignored`. Checks in `but` do not apply.
+///
+/// # Errors
+/// As [`preflight::refuse`].
+pub(super) fn checks(
     host: &Host,
     master: &apply::Master,
     facts: &crate::state::facts::HostFacts,
-    global: &Global,
-    args: &InitArgs,
+    scope: preflight::Scope,
+    (ignored, but): (&[String], &[&str]),
     ui: &Ui,
 ) -> Result<()> {
-    let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
     let observed = master.observe(host)?;
     let mut findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
-    // Who asks for the bundle alone makes the one that the other founders get.
-    let bundle_only = !args.only.is_empty() && args.only.iter().all(|p| p == PhaseId::Pki.name());
-    findings.retain(|f| !(bundle_only && f.id == preflight::FOUNDERS));
-    let ignored = &args.ignore_preflight;
+    findings.retain(|f| !but.contains(&f.id));
     let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
     for finding in findings.iter().filter(shown) {
         ui.warn(&format!("{}: {finding}", finding.id));
@@ -138,7 +149,7 @@ fn announce(ui: &Ui, title: &str, origins: &[String], seen: &Preview, yes: bool)
     ui.say(&format!("{}{plan}{}", head(ui, title, origins), plan_view::summary(&seen.phases)));
 }
 
-fn head(ui: &Ui, title: &str, origins: &[String]) -> String {
+pub(super) fn head(ui: &Ui, title: &str, origins: &[String]) -> String {
     let origins: String = origins.iter().map(|o| format!("  {}\n", ui.paint(Tone::Dim, o))).collect();
     format!("{}\n{origins}", ui.paint(Tone::Bold, title))
 }

@@ -3,9 +3,14 @@
 pub mod certs;
 pub mod change;
 pub mod elect;
+pub mod etcd;
+pub mod join;
 pub mod lab;
+pub mod master;
 pub mod report;
 mod resolve;
+pub mod serve;
+pub mod token;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -56,6 +61,13 @@ pub struct Global {
 enum Command {
     /// Make this host the first master
     Init(change::InitArgs),
+    /// Make this host one more master of a cluster
+    Join(join::JoinArgs),
+    /// This master leaves its cluster, if the others can do without it
+    Leave(master::LeaveArgs),
+    /// Who is a master; remove one that is dead
+    #[command(subcommand)]
+    Master(master::MasterCommand),
     /// Take back everything hamaster owns on this host and list what stays
     Reset(change::ResetArgs),
     /// Make, check and verify the certificate bundle
@@ -67,8 +79,16 @@ enum Command {
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
+    /// Make, list and revoke the tokens that hosts join with
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Admit hosts that bring a token; systemd runs it on every master
+    Serve(serve::ServeArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
     Elect(Box<elect::ElectArgs>),
+    /// etcd's members, snapshots, and recovery from a lost majority
+    #[command(subcommand)]
+    Etcd(etcd::EtcdCommand),
     /// A master on loopback: try it, break it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -189,12 +209,18 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Init(args) => change::init(&args, global, ui).map(done),
+        Command::Join(args) => join::join(&args, global, ui).map(done),
+        Command::Leave(args) => master::leave(&args, global, ui).map(done),
+        Command::Master(command) => master::run(&command, global, ui).map(done),
         Command::Reset(args) => change::reset(&args, global, ui).map(done),
         Command::Certs(command) => certs::run(&command, global, ui),
         Command::Render(args) => report::render(&args, ui).map(done),
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
+        Command::Token(command) => token::run(&command, ui).map(done),
+        Command::Serve(args) => serve::run(&args).map(done),
         Command::Elect(args) => elect::run(&args, ui),
+        Command::Etcd(command) => etcd::run(&command, global, ui),
         Command::Lab(command) => lab::run(&command, ui),
         Command::RunBound { parent, cgroup, argv } => match bound::run_bound(parent, cgroup.as_deref(), &argv)? {},
         Command::Completions { shell } => {

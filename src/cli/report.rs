@@ -53,7 +53,12 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let templates = resolve::templates(spec.templates.as_deref())?;
     let tools = crate::render::assumed_tools(&spec);
     let this = ThisNode { node, loopback: std::net::Ipv4Addr::LOCALHOST.into(), layout: Layout::host() };
-    let given = Given { sealed: false, token: "known-once-the-etcd-ca-exists".to_owned(), external_ca: false };
+    let given = Given {
+        sealed: false,
+        token: "known-once-the-etcd-ca-exists".to_owned(),
+        initial_cluster: None,
+        external_ca: false,
+    };
     let desired = compose::desired(&spec, &this, &tools, &templates, &given)?;
     let balancer = crate::render::load_balancer(&spec, &templates)?;
     let mut written = vec![];

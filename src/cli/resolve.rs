@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::apply::Master;
+use crate::apply::{self, Master, perform};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
 use crate::etcd::bootstrap;
@@ -12,6 +12,7 @@ use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::preflight;
 use crate::render::Templates;
+use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::Owner;
@@ -77,9 +78,33 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
-    let tools = preflight::tools(&facts, &spec);
+    let mut master = assemble(spec, node, &facts)?;
+    if root.is_none() && record.etcd.is_some() {
+        master.spec.masters = masters(&host, &master).unwrap_or(master.spec.masters);
+    }
+    Ok(Resolved { host, master, facts, origins })
+}
+
+/// The masters as they are registered: who joined and who left is known there, whatever a file says. Nothing when etcd
+/// does not run or does not answer.
+fn masters(host: &Host, master: &Master) -> Option<Vec<Node>> {
+    if !host.units().state(apply::ETCD_UNIT).ok()?.active {
+        return None;
+    }
+    let registered = perform::etcd_client(host, &master.this).ok()?.spec().ok()??;
+    let masters = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default()).ok()?.masters;
+    masters.contains(&master.this.node).then_some(masters)
+}
+
+/// The master `node` of `spec`, as far as this host has the programs for it.
+///
+/// # Errors
+/// When an operator's templates do not read.
+pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Master> {
+    let layout = Layout::host();
+    let tools = preflight::tools(facts, &spec);
     let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
-    let master = Master {
+    Ok(Master {
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
         tools,
@@ -99,8 +124,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
                 desired.bindings = None;
             }
         }),
-    };
-    Ok(Resolved { host, master, facts, origins })
+    })
 }
 
 /// The masters that form etcd's first cluster, where that is not this one alone. A cluster that exists has other ways
@@ -143,7 +167,7 @@ pub(super) fn cluster(args: &SpecArgs, host: &Host) -> Result<ClusterSpec> {
 }
 
 /// The node that is meant: flags, else what this host was set up as, else what the host says.
-fn node(
+pub(super) fn node(
     args: &SpecArgs,
     spec: &ClusterSpec,
     recorded: Option<&str>,
@@ -237,6 +261,29 @@ pub(super) fn in_out_dir<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) 
         Err(_) => drop(host.rollback()),
     }
     done
+}
+
+/// The master that this host is, or the lab's below `prefix`: by the record of its making and its cluster.yaml.
+///
+/// # Errors
+/// When it is none yet, or either file does not read.
+pub(super) fn standing(prefix: Option<&Path>) -> Result<(ThisNode, ClusterSpec)> {
+    let layout = match prefix {
+        Some(prefix) => Layout::below(absolute(prefix)?),
+        None => Layout::host(),
+    };
+    let host = Host::new("/", Box::new(NoUnits))?;
+    let none = |why: String| Error::conflict("this host is not a master").cause(why).hint("hamaster init");
+    let (record, yaml) = (layout.record(), layout.cluster_yaml());
+    let made = observe::record(&host, &record)?.node;
+    let name = made.ok_or_else(|| none(format!("{} does not say so", record.display())))?;
+    let shown = yaml.display().to_string();
+    let bytes = host.read(&yaml)?.ok_or_else(|| none(format!("{shown} is missing")))?;
+    let spec = file::load(Some((&shown, file::decode(&shown, &bytes)?)), &Default::default())?;
+    let known = spec.masters.iter().find(|m| m.name == name).cloned();
+    let node = known.ok_or_else(|| none(format!("{shown} has no master {name}")))?;
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    Ok((ThisNode { node, loopback, layout }, spec))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

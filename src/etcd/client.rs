@@ -3,6 +3,14 @@
 //! One member, one lazy connection. tonic's balancer has no health exclusion and its deadlines do not cover the wait for
 //! a connection, so every call here runs under a timeout of its own and a caller that has several members rotates itself.
 
+mod maintenance;
+mod members;
+mod records;
+mod tokens;
+
+pub use records::Record;
+pub use tokens::Found;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +32,7 @@ pub struct Client {
     member: SocketAddr,
     runtime: tokio::runtime::Runtime,
     inner: etcd_client::Client,
+    patience: Duration,
 }
 
 impl Client {
@@ -55,7 +64,13 @@ impl Client {
                 etcd_client::Client::from_channel(channel, None).await
             })
             .map_err(|e| failed(&e))?;
-        Ok(Self { member, runtime, inner })
+        Ok(Self { member, runtime, inner, patience: CALL })
+    }
+
+    /// With another deadline for each call, for whoever has other members to ask.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     fn call<T>(
@@ -67,12 +82,12 @@ impl Client {
         match self.block_on(call(self.inner.clone())) {
             Some(Ok(value)) => Ok(value),
             Some(Err(e)) => Err(failed().cause(e)),
-            None => Err(failed().cause(format!("no answer within {} s", CALL.as_secs()))),
+            None => Err(failed().cause(format!("no answer within {} s", self.patience.as_secs()))),
         }
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.runtime.block_on(async { tokio::time::timeout(CALL, work).await.ok() })
+        self.runtime.block_on(async { tokio::time::timeout(self.patience, work).await.ok() })
     }
 
     /// What the member says of itself.

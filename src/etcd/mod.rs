@@ -2,11 +2,20 @@
 
 pub mod bootstrap;
 pub mod client;
+pub mod membership;
+pub mod overview;
+pub mod recovery;
+pub mod reply;
+pub mod snapshot;
 
 /// Keys hamaster reads and writes in etcd.
 pub mod keys {
     /// The resolved spec and its generation: `{"generation":1,"spec":"…"}`.
     pub const SPEC: &str = "/hamaster/v1/spec";
+    /// A join token by its id: what `token::Stored` is.
+    pub const TOKENS: &str = "/hamaster/v1/tokens/";
+    /// What the keeper of each master says of it, by its name.
+    pub const MASTERS: &str = "/hamaster/v1/masters/";
     /// flannel's network configuration, at flannel's own default prefix.
     pub const FLANNEL: &str = "/coreos.com/network/config";
 }
@@ -27,4 +36,25 @@ pub struct MemberStatus {
     pub is_leader: bool,
     /// This member does not vote yet.
     pub is_learner: bool,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// Cluster id, hex.
+    pub cluster_id: String,
+    /// Its own id.
+    pub member_id: u64,
+    /// Who leads, as it knows; 0 for nobody.
+    pub leader: u64,
+    /// It does not vote yet.
+    pub is_learner: bool,
+    /// The last entry of its log.
+    pub index: u64,
+    /// The last entry that is in its database.
+    pub applied: u64,
+    /// Bytes of its database.
+    pub db_size: i64,
+    /// What it complains of.
+    pub errors: Vec<String>,
 }

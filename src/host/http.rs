@@ -47,6 +47,11 @@ pub fn tls(ca_pem: &[u8], identity: Option<&Identity>) -> Result<rustls::ClientC
     builder.with_client_auth_cert(chain, key).map_err(|e| failed("the client certificate", &e))
 }
 
+/// Whether anything takes a connection at `at`.
+pub fn listens(at: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&at, CALL).is_ok()
+}
+
 /// Whether the member whose metrics listener is `at` says it is healthy; otherwise what it says.
 ///
 /// # Errors
@@ -141,7 +146,7 @@ fn send(
 }
 
 /// The innermost cause: reqwest's own text repeats the URL and hides why.
-fn words(error: &dyn std::error::Error) -> String {
+pub(super) fn words(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -25,12 +25,20 @@ pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Random bytes for keys and tokens.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::apply("the system has no randomness to give"))?;
+    Ok(bytes)
+}
+
 /// A name for this process that no other process ever had.
 ///
 /// # Errors
 /// When the system has no randomness to give.
 pub fn nonce() -> Result<String> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::apply("the system has no randomness to give"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(random::<16>()?.iter().map(|b| format!("{b:02x}")).collect())
 }

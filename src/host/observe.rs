@@ -57,6 +57,22 @@ pub fn path_fact(host: &Host, path: &Path) -> Result<Option<PathFact>> {
     }))
 }
 
+/// What would be at `path` once a file with these bytes is there, owned by root.
+///
+/// # Errors
+/// When it cannot be known who root is here.
+pub fn file_fact(host: &Host, path: &Path, bytes: &[u8], mode: u32) -> Result<PathFact> {
+    let (uid, gid) = host.ids(Owner::Root)?;
+    Ok(PathFact {
+        kind: PathKind::File,
+        mode,
+        uid,
+        gid,
+        digest: Some(Digest::of(bytes)),
+        content: content(path, bytes),
+    })
+}
+
 /// Bytes are kept of a file only when neither its name nor its content says that it may be secret: what is kept is
 /// shown in diffs. Its mode says nothing: a key that somebody made world-readable is a secret all the same.
 fn content(path: &Path, bytes: &[u8]) -> ContentFact {

@@ -1,43 +1,125 @@
-//! Drives the masters of a lab, by the road of `init`: preview, apply, prove.
+//! Drives the masters of a lab, by the roads of `init` and `join`: preview, apply, prove.
 //!
-//! A single master goes through all phases at once. Several share their CAs and secrets, which the first makes; their
-//! members of etcd wait for each other, so they are started at the same time; the rest is one master after the other.
+//! The first makes the cluster, the others join it one after the other. Members that were down wait for each other, so
+//! they are started at the same time.
 
 use std::path::Path;
 use std::sync::mpsc;
 
 use super::adapt::{PHASES, adapt};
 use super::up::{Lab, LabMaster};
+use crate::admission::{self, Bytes, Welcome};
 use crate::apply::event::{Event, Sink};
-use crate::apply::{self, Master, Options, Outcome};
+use crate::apply::join::{self, Choice, Marker};
+use crate::apply::{self, Master, Options, Outcome, perform};
 use crate::error::{Error, Result};
-use crate::host::{Host, clock, facts};
-use crate::pki::catalog;
+use crate::host::{Host, clock, facts, identity, observe};
 use crate::preflight;
 use crate::render::Templates;
-use crate::state::desired::SecretKind;
-use crate::state::{Owner, PhaseId, Secret};
+use crate::state::facts::HostFacts;
+use crate::state::observed::Record;
+use crate::state::{PhaseId, Secret};
 
-/// Makes every master of `lab` what its spec asks for.
+/// Makes every master of `lab` what its spec asks for: those that are members are healed, the first makes the cluster
+/// if there is none, all others join it.
 ///
 /// # Errors
-/// As `apply::init`; what preflight finds.
+/// As `apply::init` and `apply::join`; what preflight finds.
 pub fn drive(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
-    let [first, others @ ..] = lab.masters.as_slice() else { return Ok(Outcome::default()) };
-    if others.is_empty() {
-        return phases(lab, first, &PHASES, sink);
+    let Some(first) = lab.masters.first() else { return Ok(Outcome::default()) };
+    let mut outcome = Outcome::default();
+    let mut there: Vec<&LabMaster> = vec![];
+    for master in &lab.masters {
+        let host = Host::new("/", Box::new(master.units.clone()))?;
+        if record(master)?.etcd.is_some() && Marker::find(&host, &master.this.layout)?.is_none() {
+            there.push(master);
+        }
+    }
+    if there.is_empty() {
+        merge(&mut outcome, phases(lab, first, &PHASES, sink)?);
+        there.push(first);
+    } else {
+        merge(&mut outcome, heal(lab, &there, sink)?);
+    }
+    for master in &lab.masters {
+        if !there.iter().any(|t| t.this == master.this) {
+            merge(&mut outcome, joined(lab, &there, master, sink)?);
+            there.push(master);
+        }
+    }
+    Ok(outcome)
+}
+
+fn record(master: &LabMaster) -> Result<Record> {
+    let host = Host::new("/", Box::new(master.units.clone()))?;
+    observe::record(&host, &master.this.layout.record())
+}
+
+/// Masters that are members: all at once, since none of them may have a majority alone.
+fn heal(lab: &Lab, masters: &[&LabMaster], sink: Sink<'_>) -> Result<Outcome> {
+    if let [one] = masters {
+        return phases(lab, one, &PHASES, sink);
     }
     let mut outcome = Outcome::default();
-    for master in &lab.masters {
-        share(lab, first, master)?;
+    for master in masters {
         merge(&mut outcome, phases(lab, master, &[PhaseId::Pki, PhaseId::Kubeconfig], sink)?);
     }
-    merge(&mut outcome, members(lab, sink)?);
-    for master in &lab.masters {
+    merge(&mut outcome, members(lab, masters, sink)?);
+    for master in masters {
         let rest = [PhaseId::ControlPlane, PhaseId::Election, PhaseId::Register];
         merge(&mut outcome, phases(lab, master, &rest, sink)?);
     }
     Ok(outcome)
+}
+
+/// What `hamaster join` does, given what the first master would give.
+fn joined(lab: &Lab, there: &[&LabMaster], one: &LabMaster, sink: Sink<'_>) -> Result<Outcome> {
+    let (facts, mut master) = master(lab, one)?;
+    let mut host = Host::new("/", Box::new(one.units.clone()))?;
+    let layout = &one.this.layout;
+    let choice = Choice { only: PHASES.to_vec(), ..Choice::default() };
+    let marker = match Marker::find(&host, layout)? {
+        Some(marker) => marker,
+        None => {
+            let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
+            marker.save(&mut host, layout, &one.this.node.name)?;
+            marker
+        }
+    };
+    let welcome = match &marker.cluster {
+        Some(_) => None,
+        None => Some(welcome(lab, there)?),
+    };
+    let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
+    let plan = join::preview(&host, &master, files, &choice)?;
+    let observed = master.observe(&host)?;
+    let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
+    preflight::refuse(&findings, &[])?;
+    sink(Event::Note(&format!("{} joins", one.this.node.name)));
+    let marker = match &welcome {
+        Some(welcome) => join::import(&mut host, &master, marker, welcome)?,
+        None => marker,
+    };
+    let cluster = marker.cluster.ok_or_else(|| Error::conflict("the marker names no cluster"))?;
+    join::join(&mut host, &mut master, &cluster, &choice, plan, sink).map(|(outcome, _)| outcome)
+}
+
+/// What masters that are there give to a joiner.
+fn welcome(lab: &Lab, there: &[&LabMaster]) -> Result<Welcome> {
+    let Some(first) = there.first() else { return Err(Error::conflict("there is no cluster to join")) };
+    let host = Host::new("/", Box::new(first.units.clone()))?;
+    let missing = || Error::conflict("the first master has no cluster").hint("hamaster lab down --purge");
+    let spec = perform::etcd_client(&host, &first.this)?.spec()?.ok_or_else(missing)?.spec;
+    let mut files = vec![];
+    for (path, mode) in admission::shared(&lab.spec) {
+        if let Some(bytes) = host.read(&first.this.layout.path(&path))? {
+            files.push(admission::File { path, mode, content: Bytes(Secret::new(bytes)) });
+        }
+    }
+    let masters =
+        there.iter().map(|m| admission::Host { name: m.this.node.name.clone(), ip: m.this.node.ip }).collect();
+    let cluster_id = record(first)?.etcd.ok_or_else(missing)?.cluster_id;
+    Ok(Welcome { schema: "welcome/1".to_owned(), spec, cluster_id, masters, files })
 }
 
 fn merge(all: &mut Outcome, more: Outcome) {
@@ -45,7 +127,7 @@ fn merge(all: &mut Outcome, more: Outcome) {
     all.notes.extend(more.notes.into_iter().filter(|note| !all.notes.contains(note)).collect::<Vec<_>>());
 }
 
-fn phases(lab: &Lab, one: &LabMaster, only: &[PhaseId], sink: Sink<'_>) -> Result<Outcome> {
+fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
     let facts = facts::gather(Path::new("/"), &lab.spec, &one.this.layout);
     let master = Master {
         tools: preflight::tools(&facts, &lab.spec),
@@ -54,6 +136,11 @@ fn phases(lab: &Lab, one: &LabMaster, only: &[PhaseId], sink: Sink<'_>) -> Resul
         templates: Templates::embedded()?,
         adapt: Box::new(adapt),
     };
+    Ok((facts, master))
+}
+
+fn phases(lab: &Lab, one: &LabMaster, only: &[PhaseId], sink: Sink<'_>) -> Result<Outcome> {
+    let (facts, master) = master(lab, one)?;
     let mut host = Host::new("/", Box::new(one.units.clone()))?;
     let observed = master.observe(&host)?;
     let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
@@ -64,7 +151,7 @@ fn phases(lab: &Lab, one: &LabMaster, only: &[PhaseId], sink: Sink<'_>) -> Resul
 }
 
 /// All members of etcd at once. What each does is told as it is done.
-fn members(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
+fn members(lab: &Lab, masters: &[&LabMaster], sink: Sink<'_>) -> Result<Outcome> {
     let (tell, told) = mpsc::channel();
     let member = |master: &LabMaster, tell: mpsc::Sender<String>| {
         let name = &master.this.node.name;
@@ -80,7 +167,7 @@ fn members(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
             let tell = tell.clone();
             scope.spawn(move || member(master, tell))
         };
-        let running: Vec<_> = lab.masters.iter().map(started).collect();
+        let running: Vec<_> = masters.iter().copied().map(started).collect();
         drop(tell);
         for line in told {
             sink(Event::Note(&line));
@@ -100,30 +187,4 @@ fn members(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
         }
     }
     failed.map_or(Ok(outcome), Err)
-}
-
-/// Gives `to` the first master's CAs and secrets: they are the cluster's. What `to` has already stays.
-fn share(lab: &Lab, first: &LabMaster, to: &LabMaster) -> Result<()> {
-    let mut host = Host::new("/", Box::new(to.units.clone()))?;
-    let paths = |master: &LabMaster| {
-        let cas = catalog::cas(&lab.spec, &master.this).into_iter().flat_map(|ca| [(ca.cert, 0o644), (ca.key, 0o600)]);
-        let secrets = catalog::secrets(&lab.spec, &master.this).into_iter().flat_map(|secret| {
-            let public = match secret.kind {
-                SecretKind::ServiceAccountKey { public, .. } => Some((public, 0o644)),
-                _ => None,
-            };
-            [Some((secret.path, 0o600)), public].into_iter().flatten()
-        });
-        cas.chain(secrets).collect::<Vec<_>>()
-    };
-    for ((from, _), (path, mode)) in paths(first).into_iter().zip(paths(to)) {
-        let Some(bytes) = host.read(&from)?.map(Secret::new) else { continue };
-        if host.stat(&path)?.is_none() {
-            if let Some(dir) = path.parent() {
-                host.ensure_dir(dir, 0o755, Owner::Root)?;
-            }
-            host.write(&path, bytes.expose(), mode, Owner::Root)?;
-        }
-    }
-    Ok(())
 }

@@ -22,6 +22,9 @@ const ADVERTISED: &str = "192.0.2.1";
 /// quorum is never ready.
 const SETTLED: Duration = Duration::from_secs(15);
 
+/// How long whoever runs `up` or `start` waits for the ports of a killed master's last processes.
+const DYING: Duration = Duration::from_secs(5);
+
 /// A lab ready for the driver: its directory is ours, its supervisors run, nobody else works on it.
 #[derive(Debug)]
 pub struct Lab {
@@ -104,10 +107,12 @@ pub(super) fn boot(home: &Home, program: &Path) -> Result<()> {
     if units.report()?.is_none() {
         // What a killed supervisor left goes first: its ports are ours.
         drop(await_end(home, Duration::from_secs(30))?);
-        let mut taken = loopback::taken(home.node()?.ip);
-        taken.extend(loopback::taken(home.loopback()?));
-        if !taken.is_empty() {
-            return Err(in_use(home, &format!("ports {taken:?}")));
+        let addresses = [home.node()?.ip, home.loopback()?];
+        let taken = || addresses.iter().flat_map(|&ip| loopback::taken(ip)).collect::<Vec<u16>>();
+        // What it had started in its last moment dies with it, but stands in no list to be waited for.
+        let free = || if taken().is_empty() { Poll::Ready(()) } else { Poll::Pending };
+        if clock::poll(DYING, Duration::from_millis(20), free, |_| {}) != Waited::Ready(()) {
+            return Err(in_use(home, &format!("ports {:?}", taken())));
         }
         units.launch(program)?;
     }

@@ -16,6 +16,8 @@ pub struct Given {
     pub sealed: bool,
     /// `--initial-cluster-token`, one per cluster.
     pub token: String,
+    /// `--initial-cluster` where this master joined a cluster that was there; none where it made one.
+    pub initial_cluster: Option<String>,
     /// The cluster CA's certificate is here and its key is not.
     pub external_ca: bool,
 }
@@ -32,7 +34,8 @@ pub fn desired(
     given: &Given,
 ) -> Result<Desired> {
     let layout = &this.layout;
-    let etcd = EtcdStart { sealed: given.sealed, token: &given.token };
+    let etcd =
+        EtcdStart { sealed: given.sealed, token: &given.token, initial_cluster: given.initial_cluster.as_deref() };
     let input = Input { spec, this, tools, etcd, external_ca: given.external_ca };
     let mut files = render::files(&input, templates)?;
     // First, not last: after a run that was cut short, a plain `hamaster init` must mean the same cluster.

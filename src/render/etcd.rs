@@ -47,9 +47,11 @@ fn argv(i: &Input) -> Vec<String> {
     let (spec, node, version) = (&i.spec.etcd, &i.this.node, i.tools.etcd_version);
     let minor = if version.major > 3 { u32::MAX } else { version.minor };
     let peer_url = |ip| url("https", ip, 2380);
-    // A lab's member listens behind its relay, and its members start together.
+    // A lab's member listens behind its relay.
     let own = if i.lab() { i.this.loopback } else { node.ip };
-    let founders: Vec<_> = founders(i).iter().map(|m| format!("{}={}", m.name, peer_url(m.ip))).collect();
+    let member = |m: &Node| format!("{}={}", m.name, peer_url(m.ip));
+    let founders = || founders(i).iter().map(member).collect::<Vec<_>>().join(",");
+    let initial_cluster = i.etcd.initial_cluster.map_or_else(founders, str::to_owned);
     let mut client_ips = vec![own, i.this.loopback];
     client_ips.dedup();
     let client_urls: Vec<_> = client_ips.into_iter().map(|ip| url("https", ip, 2379)).collect();
@@ -64,7 +66,7 @@ fn argv(i: &Input) -> Vec<String> {
     put("advertise-client-urls", &url("https", node.ip, 2379));
     // Health and metrics without a client certificate, which the client port insists on.
     put("listen-metrics-urls", &metrics_url(i.this.loopback));
-    put("initial-cluster", &founders.join(","));
+    put("initial-cluster", &initial_cluster);
     put("initial-cluster-state", if i.etcd.sealed { "existing" } else { "new" });
     put("initial-cluster-token", i.etcd.token);
     put("client-cert-auth", "true");
@@ -108,7 +110,7 @@ fn argv(i: &Input) -> Vec<String> {
 /// while there is data, it must not change with the masters, and without data it leads to no other member, so an
 /// emptied disk forms no new cluster.
 pub(super) fn founders<'a>(i: &Input<'a>) -> &'a [Node] {
-    match i.lab() || (i.spec.etcd.bootstrap != EtcdBootstrap::New && !i.etcd.sealed) {
+    match i.spec.etcd.bootstrap != EtcdBootstrap::New && !i.etcd.sealed {
         true => &i.spec.masters,
         false => std::slice::from_ref(&i.this.node),
     }

@@ -14,6 +14,7 @@ mod manifests;
 mod network;
 mod policy;
 mod runtime;
+mod snapshots;
 pub mod templates;
 mod tools;
 mod units;
@@ -61,6 +62,8 @@ pub struct EtcdStart<'a> {
     pub sealed: bool,
     /// `--initial-cluster-token`: the same on every member, made once per cluster.
     pub token: &'a str,
+    /// `--initial-cluster` of a member that joined; none for one that made its cluster, alone.
+    pub initial_cluster: Option<&'a str>,
 }
 
 /// Every rendered file of this master, sorted by phase.
@@ -76,6 +79,7 @@ pub fn files(input: &Input, templates: &Templates) -> Result<Vec<ManagedFile>> {
     policy::files(input, &mut out)?;
     manifests::files(input, &mut out)?;
     election::files(input, &mut out)?;
+    snapshots::files(input, &mut out)?;
     out.files.sort_by_key(|f| f.phase);
     Ok(out.files)
 }

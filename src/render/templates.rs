@@ -52,6 +52,8 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "systemd/hamaster-fence.service.hbs",
     "systemd/hamaster-kernel.service.hbs",
     "systemd/hamaster-serve.service.hbs",
+    "systemd/hamaster-snapshot.service.hbs",
+    "systemd/hamaster-snapshot.timer.hbs",
     "systemd/kubelet.service.hbs",
 ];
 

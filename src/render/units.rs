@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime};
+use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime, snapshots};
 use crate::spec::{BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, Profile, Runtime};
 use crate::state::PhaseId;
 use crate::state::desired::{DesiredUnit, Readiness};
@@ -52,7 +52,16 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
             out.push(running(PhaseId::Election, unit, own(unit, read), Readiness::Active));
         }
     }
-    out.push(resting(PhaseId::Register, "hamaster-serve.service", own("hamaster-serve.service", vec![])));
+    if i.spec.etcd.snapshots.is_some() {
+        let read = own(snapshots::TIMER, vec![layout.unit(snapshots::SERVICE)]);
+        out.push(running(PhaseId::Register, snapshots::TIMER, read, Readiness::Active));
+    }
+    out.push(running(
+        PhaseId::Register,
+        "hamaster-serve.service",
+        own("hamaster-serve.service", vec![]),
+        Readiness::Active,
+    ));
     out
 }
 
@@ -66,7 +75,6 @@ pub fn notes(spec: &ClusterSpec) -> Vec<String> {
                 .into(),
         );
     }
-    out.push("hamaster-serve.service is installed but not started: this version has no join endpoint yet".into());
     let version = &spec.kubernetes.version;
     if spec.auth.basic_auth == BasicAuth::Auto && spec.profile == Profile::Standard && !version.accepts_basic_auth() {
         out.push(format!("basic_auth.csv is left out: {version} does not take it, v1.18 was the last that did"));
@@ -81,13 +89,9 @@ fn running(phase: PhaseId, name: &str, inputs: Vec<PathBuf>, ready: Readiness) -
     DesiredUnit { phase, name: name.to_owned(), enable: true, run: true, inputs, ready: Some(ready) }
 }
 
-fn resting(phase: PhaseId, name: &str, inputs: Vec<PathBuf>) -> DesiredUnit {
-    DesiredUnit { phase, name: name.to_owned(), enable: false, run: false, inputs, ready: None }
-}
-
 fn etcd_ready(i: &Input) -> Readiness {
     let (ip, port) = (i.this.loopback, ETCD_METRICS_PORT);
-    let others = etcd::founders(i).iter().filter(|m| !i.lab() && **m != i.this.node);
+    let others = etcd::founders(i).iter().filter(|m| **m != i.this.node);
     match others.map(|m| SocketAddr::new(m.ip, 2380)).collect::<Vec<_>>() {
         peers if peers.is_empty() => Readiness::EtcdHealthy { ip, port },
         peers => Readiness::EtcdFormed { ip, port, peers },

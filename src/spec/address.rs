@@ -62,6 +62,12 @@ pub fn node_name(text: &str) -> Result<String, Mistake> {
             Mistake::new(format!("`{text}` is not a node name: it reads as an IP")).hint("write e.g. `master-1`")
         );
     }
+    // A kubelet is given a certificate for its node's name, and must not pass for the API with it.
+    if text == "localhost" || text == "kubernetes" || text.starts_with("kubernetes.") {
+        return Err(
+            Mistake::new(format!("`{text}` cannot be a node name: the API is known by it")).hint("e.g. `master-1`")
+        );
+    }
     subdomain(text, text, "a node name")
 }
 

@@ -153,6 +153,30 @@ pub(super) fn quota(text: &str) -> Checked<u64> {
     }
 }
 
+/// Each snapshot reads the whole database.
+pub(super) fn snapshot_interval(text: &str) -> Checked<Duration> {
+    match units::duration(text)? {
+        d if d < Duration::from_secs(60) => {
+            Err(Mistake::new(format!("a snapshot every {text} keeps etcd busy")).hint("write `6h`, or at least `1m`"))
+        }
+        d => Ok(d),
+    }
+}
+
+pub(super) fn snapshot_count(text: &str) -> Checked<usize> {
+    number(text, |n| (1..=10_000).contains(n), "a number of snapshots", "from 1 to 10000, or `snapshots: off`")
+}
+
+/// An absolute path that a unit can name.
+pub(super) fn absolute(text: &str) -> Checked<PathBuf> {
+    let path = path(text)?;
+    match path.is_absolute() && path.parent().is_some() && !path.components().any(|c| c == Component::ParentDir) {
+        true => Ok(path),
+        false => Err(Mistake::new(format!("`{text}` is not an absolute directory"))
+            .hint("write e.g. `/var/lib/hamaster/snapshots`")),
+    }
+}
+
 pub(super) fn etcd_version(text: &str) -> Checked<EtcdVersion> {
     let mistake = Mistake::new(format!("`{}` is not an etcd version", text.escape_debug()));
     match EtcdVersion::parse(text) {

@@ -15,7 +15,7 @@ use super::version::KubeVersion;
 use super::{
     Address, AuthSpec, BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, ElectionSpec, EtcdBootstrap, EtcdSpec,
     FlannelBackend, KeyAlgorithm, KubernetesSpec, LoadBalancerSpec, NetworkPath, NetworkPlugin, NetworkSpec, Node,
-    PkiSpec, Profile, Runtime, units, wire,
+    PkiSpec, Profile, Runtime, SnapshotSpec, units, wire,
 };
 use crate::error::{Error, Result};
 
@@ -165,7 +165,20 @@ fn etcd(s: &mut Section<'_, '_, '_>) -> EtcdSpec {
         heartbeat_interval: s.value("heartbeatInterval", Duration::from_millis(100), units::duration),
         election_timeout: s.value("electionTimeout", Duration::from_secs(1), units::duration),
         version: s.optional("version", checks::etcd_version),
+        snapshots: snapshots(s),
     }
+}
+
+fn snapshots(s: &mut Section<'_, '_, '_>) -> Option<SnapshotSpec> {
+    let default = SnapshotSpec::default();
+    if s.is_scalar("snapshots") {
+        return s.optional("snapshots", checks::exactly("off")).map_or(Some(default), |()| None);
+    }
+    Some(s.section("snapshots", |s| SnapshotSpec {
+        every: s.value("every", default.every, checks::snapshot_interval),
+        keep: s.value("keep", default.keep, checks::snapshot_count),
+        dir: s.value("dir", default.dir, checks::absolute),
+    }))
 }
 
 fn masters(s: &mut Section<'_, '_, '_>) -> Vec<Node> {
@@ -274,6 +287,10 @@ pub fn to_yaml(spec: &ClusterSpec) -> String {
             "heartbeatInterval": units::show_duration(etcd.heartbeat_interval),
             "electionTimeout": units::show_duration(etcd.election_timeout),
             "version": etcd.version.map(|v| v.to_string()),
+            "snapshots": match &etcd.snapshots {
+                None => json!("off"),
+                Some(s) => json!({ "every": units::show_duration(s.every), "keep": s.keep, "dir": s.dir }),
+            },
         },
         "runtime": spec.runtime.as_str(),
         "network": {

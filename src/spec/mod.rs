@@ -126,6 +126,25 @@ pub struct EtcdSpec {
     pub election_timeout: Duration,
     /// Version to render for where no binary can be asked. Default: the one Kubernetes pins.
     pub version: Option<EtcdVersion>,
+    /// Snapshots by a timer; `None` is `off`.
+    pub snapshots: Option<SnapshotSpec>,
+}
+
+/// `etcd.snapshots:`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    /// Time between two. Default 6 hours.
+    pub every: Duration,
+    /// How many of each master are kept. Default 8.
+    pub keep: usize,
+    /// Where. Default `/var/lib/hamaster/snapshots`.
+    pub dir: PathBuf,
+}
+
+impl Default for SnapshotSpec {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(6 * 3600), keep: 8, dir: PathBuf::from("/var/lib/hamaster/snapshots") }
+    }
 }
 
 /// How the first etcd cluster comes to be.

@@ -249,6 +249,11 @@ impl<'f, 'n> Section<'_, 'f, 'n> {
         self.entries.iter().any(|(k, n)| k.name == key && !matches!(n.value, Value::Null))
     }
 
+    /// Whether it is given as one word, where a mapping may stand too.
+    pub(crate) fn is_scalar(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, n)| k.name == key && matches!(n.value, Value::Scalar(_)))
+    }
+
     /// Its whole path.
     pub(crate) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

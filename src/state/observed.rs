@@ -175,6 +175,9 @@ pub struct Record {
     /// Digest of the RBAC bindings last created in the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<Digest>,
+    /// The member this host is about to become, until it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joining: Option<JoiningMember>,
     /// The etcd cluster this host's member belongs to, once it was healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<SealedMember>,
@@ -212,6 +215,29 @@ pub struct SealedMember {
     pub cluster_id: String,
     /// Member id, hex.
     pub member_id: String,
+    /// `--initial-cluster` it was first started with, where that was another's cluster: it stays in the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_cluster: Option<String>,
+}
+
+/// A member that is being added to a cluster that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoiningMember {
+    /// The id etcd gave it, hex, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<String>,
+    /// `--initial-cluster` of its first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_cluster: Option<String>,
+}
+
+impl Record {
+    /// `--initial-cluster` of a member that joined another's cluster.
+    pub fn initial_cluster(&self) -> Option<&String> {
+        let joining = self.joining.as_ref().and_then(|j| j.initial_cluster.as_ref());
+        joining.or(self.etcd.as_ref().and_then(|m| m.initial_cluster.as_ref()))
+    }
 }
 
 impl Observed {

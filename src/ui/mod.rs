@@ -147,6 +147,19 @@ impl Ui {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
+    /// Asks for a secret; it is not shown while it is typed.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    pub fn ask_secret(&self, what: &str) -> Result<zeroize::Zeroizing<String>> {
+        let nobody = || Error::usage(format!("{}: not on a terminal, so nobody can be asked", what.to_lowercase()));
+        if !self.is_interactive() {
+            return Err(nobody());
+        }
+        let answer = dialoguer::Password::new().with_prompt(what).interact();
+        answer.map(zeroize::Zeroizing::new).map_err(|e| nobody().cause(e))
+    }
+
     /// Asks before something is changed. Without a terminal `--yes` must have been given.
     ///
     /// # Errors

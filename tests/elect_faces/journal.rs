@@ -4,8 +4,8 @@ use std::io::{Result, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use hamaster::elect::daemon::journal::Journal;
 use hamaster::elect::instant::Instant;
+use hamaster::host::journal::Journal;
 
 /// Takes lines and tells them.
 struct Reader(Sender<String>);
@@ -23,7 +23,7 @@ impl Write for Reader {
 
 fn journal() -> (Journal, Receiver<String>) {
     let (tell, heard) = channel();
-    (Journal::new(Reader(tell)).unwrap(), heard)
+    (Journal::new("elect", Reader(tell)).unwrap(), heard)
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_reader_that_hangs_stops_nobody() {
     let (release, hung) = channel();
     let (done, ended) = channel();
     std::thread::spawn(move || {
-        let journal = Journal::new(Stuck(hung)).unwrap();
+        let journal = Journal::new("elect", Stuck(hung)).unwrap();
         (0..10_000).for_each(|n| journal.say("vip", &format!("line {n}")));
         drop(journal);
         done.send(()).unwrap();

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use hamaster::elect::daemon::notify::Notify;
+use hamaster::host::notify::Notify;
 
 const W: Duration = Duration::from_millis(1500);
 

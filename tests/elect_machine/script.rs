@@ -228,6 +228,10 @@ impl Store {
         self.keys.get(&Key::Leader).map(|(bytes, ..)| serde_json::from_slice(bytes).unwrap())
     }
 
+    pub(crate) fn candidate(&self, lease: LeaseId) -> Candidate {
+        serde_json::from_slice(&self.keys[&Key::Candidate(lease)].0).unwrap()
+    }
+
     pub(crate) fn term(&self) -> Term {
         serde_json::from_slice(&self.keys[&Key::Term].0).unwrap()
     }
@@ -277,7 +281,7 @@ impl Store {
         View::new(self.revision, &changes)
     }
 
-    fn run(&mut self, txn: &Txn) -> Answer {
+    pub(crate) fn run(&mut self, txn: &Txn) -> Answer {
         if self.silent {
             return Answer::Unknown;
         }

@@ -117,3 +117,25 @@ fn who_did_not_see_a_leader_come_and_go_waits_anew() {
     s.until(s.now + wait + ms(200));
     assert_eq!(s.status().state, "leading");
 }
+
+/// It would count itself behind another that waits for it, for ever.
+#[test]
+fn a_rank_that_changes_while_another_is_being_written_is_written_after_it() {
+    let mut s = Script::new("b");
+    s.store.lead("a", 50);
+    s.step(Event::Tick);
+    s.step(Event::Lease(Some(s.store.own())));
+    for (asks, bias) in [(Event::Fitness(Ok(())), -1), (Event::Bias(-2), 0), (Event::Bias(-3), -1)] {
+        let asked = s.machine.step(s.now, asks);
+        let sent = asked.iter().find_map(|e| match e {
+            Effect::Send { id, txn, .. } => Some((*id, txn.clone())),
+            _ => None,
+        });
+        let (id, txn) = sent.unwrap();
+        let answer = s.store.run(&txn);
+        s.step(Event::Bias(bias));
+        s.step(Event::Answered(id, answer));
+        s.settle();
+        assert_eq!(s.store.candidate(s.store.own()).bias, bias);
+    }
+}

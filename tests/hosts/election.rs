@@ -235,6 +235,13 @@ fn a_leader_is_adopted_after_a_crash_a_freeze_and_a_reload_and_let_go_by_a_stop(
     }
 }
 
+/// The manifests go before another host may lead, which last heard of this one when it `renewed`.
+fn gone_in_time(host: &Machine, renewed: [u64; 2]) {
+    within(PATIENCE, "the manifests go", || manifests(host).is_empty());
+    let since = boottime_ns() - renewed.iter().min().unwrap();
+    assert!(since < LEASE.as_nanos() as u64, "another host may lead already: gone {since} ns after the last renewal");
+}
+
 /// systemd's watchdog does not look at a service any more once it was told to stop.
 #[test]
 fn a_daemon_held_while_it_is_stopped_is_fenced_before_another_host_may_lead() {
@@ -247,9 +254,7 @@ fn a_daemon_held_while_it_is_stopped_is_fenced_before_another_host_may_lead() {
     assert_eq!(line, "held\n");
     let renewed = GROUPS.map(|(group, _)| status(&host, group)["renewedAtNs"].as_u64().unwrap());
     host.ok(&["systemctl", "stop", "--no-block", ELECT]);
-    within(PATIENCE, "the manifests go", || manifests(&host).is_empty());
-    let since = boottime_ns() - renewed.iter().min().unwrap();
-    assert!(since < LEASE.as_nanos() as u64, "another host may lead already: gone {since} ns after the last renewal");
+    gone_in_time(&host, renewed);
     host.ok(&["systemctl", "stop", ELECT]);
     assert!(debugger.wait().unwrap().success());
     let told = news(&host, ELECT);
@@ -257,6 +262,22 @@ fn a_daemon_held_while_it_is_stopped_is_fenced_before_another_host_may_lead() {
         assert!(told.contains(&format!("{group}: fenced")), "{told}");
         assert_eq!(term(&host, group)["state"], "held", "nobody could tell etcd: {told}");
     }
+}
+
+/// systemd runs nothing more of a service that is stopped while it waits for its restart.
+#[test]
+fn a_lead_kept_for_a_daemon_that_never_comes_back_is_fenced_when_it_is_over() {
+    let Some(lab) = Lab::new() else { return };
+    let host = leading_master(&lab);
+    host.write(&format!("/etc/systemd/system/{ELECT}.d/slow.conf"), "[Service]\nRestartSec=1h\n", 0o644);
+    host.ok(&["systemctl", "daemon-reload"]);
+    news(&host, ELECT);
+    host.ok(&["kill", "-KILL", &main_pid(&host)]);
+    within(PATIENCE, "it waits for its restart", || property(&host, ELECT, "SubState") == "auto-restart");
+    assert_eq!(manifests(&host).len(), 2, "kept for the daemon: {}", news(&host, ELECT));
+    let renewed = GROUPS.map(|(group, _)| status(&host, group)["renewedAtNs"].as_u64().unwrap());
+    host.ok(&["systemctl", "stop", ELECT]);
+    gone_in_time(&host, renewed);
 }
 
 /// The daemon sees what it must write to and nothing else, and all it does works in there.

@@ -10,6 +10,7 @@
 mod election;
 mod harness;
 mod init;
+mod join;
 mod kubelet;
 mod lab;
 mod machine;

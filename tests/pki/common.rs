@@ -59,6 +59,7 @@ pub(crate) fn spec(algorithm: KeyAlgorithm) -> ClusterSpec {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             version: None,
+            snapshots: Some(hamaster::spec::SnapshotSpec::default()),
         },
         runtime: Runtime::Docker,
         network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },

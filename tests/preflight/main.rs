@@ -353,7 +353,7 @@ fn what_is_ours_is_not_in_the_way() {
     record.units.insert("etcd.service".into(), Stamp::default());
     record.files.insert(layout.manifests().join("kube-apiserver.yaml"), FileRecord::default());
     record.files.insert(layout.standby().join("kube-controller-manager.yaml"), FileRecord::default());
-    record.etcd = Some(SealedMember { cluster_id: "1".into(), member_id: "2".into() });
+    record.etcd = Some(SealedMember { cluster_id: "1".into(), member_id: "2".into(), initial_cluster: None });
     assert_eq!(case.run(), []);
 
     // Another process on the same port is no less foreign for that.

@@ -104,7 +104,7 @@ fn hostile(s: &str, minor: u32) -> ClusterSpec {
 fn rendered(spec: &ClusterSpec, token: &str) -> Set {
     let (this, mut tools) = (this(spec), render::assumed_tools(spec));
     tools.resolv_conf = Some(spec.name.clone().into());
-    let etcd = EtcdStart { sealed: false, token };
+    let etcd = EtcdStart { sealed: false, token, initial_cluster: None };
     Set::render(&Input { spec, this: &this, tools: &tools, etcd, external_ca: false })
 }
 

@@ -46,6 +46,7 @@ pub fn spec(minor: u32) -> ClusterSpec {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             version: None,
+            snapshots: Some(hamaster::spec::SnapshotSpec::default()),
         },
         runtime: Runtime::Docker,
         network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
@@ -127,7 +128,7 @@ impl Set {
     }
 
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
-        let etcd = EtcdStart { sealed: false, token: TOKEN };
+        let etcd = EtcdStart { sealed: false, token: TOKEN, initial_cluster: None };
         Self::render(&Input { spec, this, tools, etcd, external_ca: false })
     }
 

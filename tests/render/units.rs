@@ -135,7 +135,7 @@ fn a_sealed_member_says_existing_and_changes_nothing_else() {
     let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
     let this = this(&spec);
     let files = |sealed| {
-        let etcd = render::EtcdStart { sealed, token: "t" };
+        let etcd = render::EtcdStart { sealed, token: "t", initial_cluster: None };
         Set::render(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }).files
     };
     for (fresh, sealed) in files(false).into_iter().zip(files(true)) {
@@ -221,12 +221,12 @@ fn runtimes_read_their_configuration() {
 }
 
 #[test]
-fn the_join_endpoint_is_not_there_yet_and_a_note_says_so() {
-    let spec = spec(34);
-    let set = Set::of(&spec);
+fn every_master_serves_joiners() {
+    let set = Set::of(&spec(34));
     let serve = set.units.iter().find(|u| u.name == "hamaster-serve.service").unwrap();
-    assert!(!serve.enable && !serve.run);
-    assert!(render::notes(&spec).iter().any(|n| n.contains("hamaster-serve.service")));
+    assert!(serve.enable && serve.run);
+    assert_eq!(serve.ready, Some(Readiness::Active));
+    assert_eq!(serve.inputs, [Path::new("/etc/systemd/system/hamaster-serve.service")]);
 }
 
 /// What is rendered is what the daemon takes, and its units keep the times that it counts on.

@@ -5,12 +5,9 @@
 
 mod clocks;
 mod ended;
-pub mod journal;
 pub mod listen;
 mod message;
-pub mod notify;
 mod seat;
-mod signals;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,15 +27,15 @@ use super::txn::Answer;
 use crate::error::{Error, Result};
 use crate::host::alarm::Alarm;
 use crate::host::clock::{self, boottime};
+use crate::host::journal::Journal;
+use crate::host::notify::Notify;
 use crate::host::runtime_dir::RuntimeDir;
+use crate::host::signals::{Asked, Signals};
 use crate::host::{identity, probe};
 use clocks::Clocks;
 pub use ended::Ended;
-use journal::Journal;
 use message::{Message, forward};
-use notify::Notify;
 use seat::Seat;
-use signals::{Asked, Signals};
 
 /// A key in the queue outlives its process by at most this.
 const QUEUE_LEASE: Duration = Duration::from_secs(15);
@@ -49,7 +46,8 @@ const QUEUE_LEASE: Duration = Duration::from_secs(15);
 /// # Errors
 /// When it cannot begin: another process has its runtime directory, files of TLS are unusable. Nothing was installed.
 pub fn run(config: Config, reread: Box<dyn Fn() -> Result<Config>>) -> Result<Ended> {
-    let journal = Journal::new(std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
+    let journal =
+        Journal::new("elect", std::io::stderr()).map_err(|e| Error::apply("cannot start the journal").cause(e))?;
     let directory = RuntimeDir::open(&config.runtime_dir)?;
     let boot_id = identity::boot_id()?;
     // Before there is a runtime: a payload's death is asked for with one of its own.

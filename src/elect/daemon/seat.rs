@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_local;
 
-use super::journal::Journal;
 use super::message::{Message, forward};
 use crate::elect::actions::{Payload, PayloadEvent};
 use crate::elect::board::Board;
@@ -21,6 +20,7 @@ use crate::elect::store::{Store, WatchHandle};
 use crate::elect::timing::Timing;
 use crate::error::Result;
 use crate::host::clock::boottime;
+use crate::host::journal::Journal;
 use crate::host::runtime_dir::{GroupLock, RuntimeDir};
 use crate::state::Digest;
 

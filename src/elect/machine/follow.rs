@@ -44,8 +44,9 @@ impl Machine {
             self.at(self.embargo, now);
             return false;
         }
-        let txn = txn::enqueue(lease, &self.candidate());
-        self.send(now, Ask::Enqueue(lease), txn, out);
+        let candidate = self.candidate();
+        let txn = txn::enqueue(lease, &candidate);
+        self.send(now, Ask::Enqueue { lease, candidate }, txn, out);
         false
     }
 
@@ -93,8 +94,9 @@ impl Machine {
             return false;
         }
         if outdated && self.pending.is_none() && now >= self.retry_at && !in_doubt {
-            let txn = txn::update(lease, create, &self.candidate());
-            self.send(now, Ask::Update, txn, out);
+            let candidate = self.candidate();
+            let txn = txn::update(lease, create, &candidate);
+            self.send(now, Ask::Update { candidate }, txn, out);
         }
         let turn = self.turn(now, lease);
         let wanted = self.wanted(lease, &turn);
@@ -172,28 +174,30 @@ impl Machine {
 
     pub(super) fn follow_answered(&mut self, now: Instant, pending: Pending, answer: Answer, out: &mut Vec<Effect>) {
         match (pending.ask, answer) {
-            (Ask::Enqueue(lease), Answer::Done { revision }) => {
-                let value = serde_json::to_vec(&self.candidate()).unwrap_or_default();
+            (Ask::Enqueue { lease, candidate }, Answer::Done { revision }) => {
+                let value = serde_json::to_vec(&candidate).unwrap_or_default();
                 self.wrote(now, revision, Key::Candidate(lease), Some((value, revision)));
                 self.enter(now, State::Queued { lease, create: revision, acquiring: None });
             }
             // The key is there: an earlier attempt went through after all.
-            (Ask::Enqueue(lease), Answer::Refused(view)) => match view.candidates.get(&lease) {
+            (Ask::Enqueue { lease, .. }, Answer::Refused(view)) => match view.candidates.get(&lease) {
                 Some(own) => {
                     let create = own.create;
                     self.enter(now, State::Queued { lease, create, acquiring: None });
                 }
                 None => self.retry_at = now + super::FIRST_RETRY,
             },
-            (Ask::Update, Answer::Done { revision }) => {
-                self.bias_unsaid = false;
+            (Ask::Update { candidate }, Answer::Done { revision }) => {
+                self.bias_unsaid = candidate != self.candidate();
                 if let State::Queued { lease, create, .. } = self.state {
-                    let value = serde_json::to_vec(&self.candidate()).unwrap_or_default();
+                    let value = serde_json::to_vec(&candidate).unwrap_or_default();
                     self.wrote(now, revision, Key::Candidate(lease), Some((value, create)));
                 }
             }
             // The key is gone, or another: back to the end of the queue.
-            (Ask::Update, Answer::Refused(_)) if !self.in_doubt() => self.enter(now, State::Idle { leftover: false }),
+            (Ask::Update { .. }, Answer::Refused(_)) if !self.in_doubt() => {
+                self.enter(now, State::Idle { leftover: false })
+            }
             (Ask::Dequeue, Answer::Done { .. }) => self.enter(now, State::Idle { leftover: false }),
             (Ask::Mark { term }, Answer::Done { revision }) => {
                 let value = serde_json::to_vec(&term).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::elect::event::RequestId;
 use crate::elect::instant::Instant;
-use crate::elect::record::{Leader, LeaseId, Term};
+use crate::elect::record::{Candidate, Leader, LeaseId, Term};
 use crate::elect::status::Stored;
 
 /// Where it stands.
@@ -94,14 +94,28 @@ pub(super) struct Pending {
 
 #[derive(Debug, Clone)]
 pub(super) enum Ask {
-    Enqueue(LeaseId),
-    Update,
+    /// With what is written: this process may wish to say something else by the time it is answered.
+    Enqueue {
+        lease: LeaseId,
+        candidate: Candidate,
+    },
+    Update {
+        candidate: Candidate,
+    },
     Dequeue,
-    Mark { term: Term },
-    Take { term: Term },
+    Mark {
+        term: Term,
+    },
+    Take {
+        term: Term,
+    },
     Acquire,
-    Renew { beat: u64 },
-    Release { term: Term },
+    Renew {
+        beat: u64,
+    },
+    Release {
+        term: Term,
+    },
 }
 
 impl Why {

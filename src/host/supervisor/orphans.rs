@@ -32,7 +32,9 @@ struct Pids {
 /// The identity of process `pid` while it runs; `None` when it is gone or only waits to be reaped.
 pub(super) fn alive(pid: u32) -> Option<Alive> {
     let fields = stat(pid)?;
-    if matches!(fields.first()?.as_str(), "Z" | "X") {
+    // A killed program is a zombie as soon as its first thread has ended; the others may still hold its sockets.
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if matches!(fields.first()?.as_str(), "Z" | "X") && threads <= 1 {
         return None;
     }
     Some(Alive { pid, start: fields.get(19)?.parse().ok()? })

@@ -19,9 +19,10 @@ const BACKLOG: usize = 256;
 /// How long the end of the process waits for the last lines to be taken.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Writes `elect: <group>: <line>` to stderr.
+/// Writes `<daemon>: <group>: <line>` to stderr.
 #[derive(Debug)]
 pub struct Journal {
+    daemon: &'static str,
     lines: Option<SyncSender<String>>,
     written: Receiver<()>,
     /// Trouble said within the last [`WINDOW`].
@@ -31,11 +32,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A journal on `out`: stderr, or what a test reads.
+    /// A journal of this `daemon` on `out`: stderr, or what a test reads.
     ///
     /// # Errors
     /// When the system has no room for one more thread.
-    pub fn new(mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub fn new(daemon: &'static str, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let (lines, todo) = sync_channel::<String>(BACKLOG);
         let (done, written) = sync_channel(0);
         std::thread::Builder::new().name("journal".into()).spawn(move || {
@@ -43,7 +44,7 @@ impl Journal {
             todo.iter().for_each(|line| _ = out.write_all(line.as_bytes()).and_then(|()| out.flush()));
             drop(done);
         })?;
-        Ok(Self { lines: Some(lines), written, said: VecDeque::new(), withheld: 0 })
+        Ok(Self { daemon, lines: Some(lines), written, said: VecDeque::new(), withheld: 0 })
     }
 
     /// Says it, always; `group` may be empty when it concerns all.
@@ -52,7 +53,7 @@ impl Journal {
         let line = line.trim_end().replace('\n', "; ");
         let colon = if group.is_empty() { "" } else { ": " };
         if let Some(lines) = &self.lines {
-            let _ = lines.try_send(format!("elect: {group}{colon}{line}\n"));
+            let _ = lines.try_send(format!("{}: {group}{colon}{line}\n", self.daemon));
         }
     }
 

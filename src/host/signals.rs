@@ -4,7 +4,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Result};
 
-pub(super) struct Signals {
+/// Caught from now on, so that none ends the process by itself.
+pub struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
@@ -12,7 +13,7 @@ pub(super) struct Signals {
 }
 
 /// What was asked for.
-pub(super) enum Asked {
+pub enum Asked {
     /// SIGTERM, SIGINT: let go and end.
     Terminate,
     /// SIGHUP: read the configuration again.
@@ -22,7 +23,11 @@ pub(super) enum Asked {
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self> {
+    /// Catches them. Needs a runtime.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn new() -> Result<Self> {
         let on = |kind| signal(kind).map_err(|e| Error::apply("cannot watch for signals").cause(e));
         Ok(Self {
             term: on(SignalKind::terminate())?,
@@ -33,7 +38,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.term.recv() => Asked::Terminate,
             _ = self.int.recv() => Asked::Terminate,

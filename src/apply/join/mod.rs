@@ -1,0 +1,239 @@
+//! `hamaster join`: this host becomes a master of a cluster that is there.
+//!
+//! The order is the point. A marker first, so that a host that fails can never become a cluster of its own; then the
+//! bundle, from a master whose CA was pinned; certificates; a learner of etcd, a voter once it has caught up; the spec,
+//! which now names this master; and only then what serves: the manifests. Killed anywhere, the same command goes on.
+
+mod marker;
+mod member;
+
+use std::collections::BTreeSet;
+
+pub use marker::{Cluster, Marker};
+use member::Membership;
+
+use crate::admission::{File, Welcome};
+use crate::apply::event::{Event, Sink};
+use crate::apply::peers::Peers;
+use crate::apply::perform::{etcd_client, etcd_tls};
+use crate::apply::record::Ledger;
+use crate::apply::{Master, Options, Outcome, Run, policy, refusal, selected, stamp};
+use crate::error::{Error, Result};
+use crate::etcd::client::{Client, Registered};
+use crate::etcd::keys;
+use crate::etcd::membership::Member;
+use crate::host::{Host, clock, fault, observe};
+use crate::plan::master::{self, Policy};
+use crate::plan::{Conflict, Phase};
+use crate::spec::file::{self, Overrides};
+use crate::spec::{ClusterSpec, Node};
+use crate::state::observed::{FileRecord, JoiningMember, Observed};
+use crate::state::{Owner, PhaseId};
+
+/// What the operator chose for this run.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Only these phases; empty means all.
+    pub only: Vec<PhaseId>,
+    /// Take over files that are not ours.
+    pub adopt: bool,
+    /// This node's voter has lost its disk: remove it and join anew.
+    pub replace: bool,
+}
+
+/// All that a join will do, planned against one look at the host.
+pub struct Preview {
+    /// What happens before and between the phases.
+    pub notes: Vec<String>,
+    /// The phases.
+    pub phases: Vec<Phase>,
+    observed: Observed,
+}
+
+/// The spec of the cluster with `node` as one of its masters.
+///
+/// # Errors
+/// When it does not read, as with another version's, or the node's name or address is another master's.
+pub fn spec_with(registered: &str, node: &Node) -> Result<ClusterSpec> {
+    let mut spec = file::load(Some(("the cluster's spec", registered)), &Overrides::default())?;
+    let clash = |m: &&Node| (m.name == node.name) != (m.ip == node.ip);
+    if let Some(other) = spec.masters.iter().find(clash) {
+        let message = format!("the cluster has a master {} at {}", other.name, other.ip);
+        return Err(Error::refused(format!("{message}; this one would be {} at {}", node.name, node.ip))
+            .hint("hamaster join --name NAME --advertise-ip IP"));
+    }
+    if !spec.masters.contains(node) {
+        spec.masters.push(node.clone());
+    }
+    Ok(spec)
+}
+
+/// Plans a join without touching anything. `files` is what the master gave; nothing when it is on this host already.
+///
+/// # Errors
+/// All conflicts of all phases in one report; a template that does not render; an unreadable host.
+pub fn preview(host: &Host, master: &Master, files: &[File], choice: &Choice) -> Result<Preview> {
+    let mut observed = master.observe(host)?;
+    let mut conflicts = vec![];
+    let mut imported = vec![];
+    for file in files {
+        let path = master.this.layout.path(&file.path);
+        let wanted = observe::file_fact(host, &path, file.content.0.expose(), file.mode)?;
+        match observed.at(&path) {
+            Some(fact) if fact.digest == wanted.digest => continue,
+            Some(_) if !choice.adopt && !observed.record.files.contains_key(&path) => conflicts.push(Conflict {
+                message: "exists, differs from the cluster's, and is not ours".to_owned(),
+                hint: format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display()),
+                path: path.clone(),
+            }),
+            _ => imported.push(path.file_name().unwrap_or_default().display().to_string()),
+        }
+        observed.paths.insert(path, wanted);
+    }
+    let mut notes = vec![];
+    if !imported.is_empty() {
+        notes.push(format!("takes from the cluster: {}", imported.join(", ")));
+    }
+    if observed.record.etcd.is_none() {
+        notes.push("joins etcd as a learner, and votes once it has caught up".to_owned());
+        let joining = JoiningMember { initial_cluster: Some("known-once-it-is-added".to_owned()), member_id: None };
+        observed.record.joining.get_or_insert(joining);
+    }
+    let desired = master.desired(&observed)?;
+    let policy = policy_of(host, choice);
+    let mut phases = vec![];
+    for id in selected(&options(choice)) {
+        match master::plan(id, &desired, &observed, policy) {
+            Ok(phase) => phases.push(phase),
+            Err(found) => conflicts.extend(found),
+        }
+    }
+    if !conflicts.is_empty() {
+        return Err(refusal(host, conflicts, "; nothing was touched"));
+    }
+    notes.extend(desired.notes);
+    Ok(Preview { notes, phases, observed })
+}
+
+impl Preview {
+    /// Nothing is left to do.
+    pub fn is_empty(&self) -> bool {
+        self.observed.record.etcd.is_some() && self.phases.iter().all(|p| p.steps.is_empty() && p.awaits.is_empty())
+    }
+}
+
+fn options(choice: &Choice) -> Options {
+    Options { only: choice.only.clone(), adopt: choice.adopt }
+}
+
+fn policy_of(host: &Host, choice: &Choice) -> Policy {
+    policy(host, &options(choice), clock::now())
+}
+
+/// Puts what a master gave where it belongs, and notes that it is there: from here on no token is needed.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn import(host: &mut Host, master: &Master, mut marker: Marker, welcome: &Welcome) -> Result<Marker> {
+    let layout = &master.this.layout;
+    let mut ledger = Ledger::new(layout, observe::record(host, &layout.record())?);
+    let backup = layout.backup().join(stamp(clock::now()));
+    for file in &welcome.files {
+        let path = layout.path(&file.path);
+        if !ledger.record.files.contains_key(&path) {
+            let original = host.backup(&path, &backup)?;
+            ledger.record.files.insert(path.clone(), FileRecord { digest: None, original });
+        }
+    }
+    ledger.record.node = Some(master.this.node.name.clone());
+    ledger.save(host)?;
+    for file in &welcome.files {
+        let path = layout.path(&file.path);
+        if let Some(dir) = path.parent() {
+            for made in host.ensure_dir(dir, 0o755, Owner::Root)? {
+                ledger.record.dirs.push(made);
+            }
+        }
+        host.write(&path, file.content.0.expose(), file.mode, Owner::Root)?;
+        fault::point("join.imported");
+    }
+    ledger.record.dirs.sort();
+    ledger.record.dirs.dedup();
+    ledger.save(host)?;
+    marker.cluster = Some(Cluster::from(welcome));
+    marker.save(host, layout, &master.this.node.name)?;
+    fault::point("join.bundle");
+    Ok(marker)
+}
+
+/// Makes this host a master of `cluster`, whose bundle is here. Returns the members in the end.
+///
+/// # Errors
+/// What failed; run again it goes on.
+pub fn join(
+    host: &mut Host,
+    master: &mut Master,
+    cluster: &Cluster,
+    choice: &Choice,
+    seen: Preview,
+    sink: Sink<'_>,
+) -> Result<(Outcome, Vec<Member>)> {
+    let options = options(choice);
+    let mut outcome = Outcome { changed: vec![], notes: seen.notes };
+    let seen = super::Preview { phases: seen.phases, notes: vec![], observed: seen.observed };
+    let started = clock::now();
+    let tls;
+    let written = {
+        let mut run = Run { master, options: &options, seen: &seen, started, written: BTreeSet::new() };
+        for id in [PhaseId::Pki, PhaseId::Kubeconfig] {
+            let awaited = run.phase(id, host, &mut outcome, sink)?;
+            if !awaited.is_empty() {
+                return Err(super::unsigned(host, awaited));
+            }
+        }
+        tls = etcd_tls(host, &run.master.this)?;
+        let others = cluster.masters.iter().filter(|m| m.name != run.master.this.node.name);
+        let peers = Peers::new(others.map(|m| m.ip), &tls, &cluster.id)?;
+        if !run.is_voter(host)? {
+            Membership { run: &mut run, peers: &peers, replace: choice.replace }.vote(host, &mut outcome, sink)?;
+        }
+        run.seal(host, &mut outcome, sink)?;
+        run.written
+    };
+    master.spec = register(&etcd_client(host, &master.this)?, &master.this.node)?;
+    fault::point("join.registered");
+    let mut run = Run { master, options: &options, seen: &seen, started, written };
+    run.phases(host, &mut outcome, sink)?;
+    Marker::clear(host, &master.this.layout)?;
+    fault::point("join.done");
+    sink(Event::Finished);
+    let members = etcd_client(host, &master.this)?.members()?;
+    Ok((outcome, members))
+}
+
+impl Run<'_> {
+    /// The member here has been promoted in an earlier run.
+    fn is_voter(&self, host: &Host) -> Result<bool> {
+        let observed = self.master.observe_for(PhaseId::Etcd, host)?;
+        Ok(observed.record.etcd.is_some())
+    }
+}
+
+/// Names `node` in the registered spec, whoever else changes it meanwhile.
+fn register(client: &Client, node: &Node) -> Result<ClusterSpec> {
+    loop {
+        let missing =
+            || Error::conflict("the cluster has no spec in etcd").hint("hamaster init    # on its first master");
+        let seen = client.record(keys::SPEC)?.ok_or_else(missing)?;
+        let registered: Registered = serde_json::from_slice(&seen.value)
+            .map_err(|e| Error::conflict("the registered spec does not read").cause(e))?;
+        let spec = spec_with(&registered.spec, node)?;
+        let yaml = file::to_yaml(&spec);
+        if yaml == registered.spec {
+            return Ok(spec);
+        }
+        let next = Registered { generation: registered.generation + 1, spec: yaml };
+        let bytes = serde_json::to_vec(&next).map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
+        client.replace(&seen, &bytes)?;
+    }
+}

@@ -1,0 +1,187 @@
+//! `hamaster join`: makes this host one more master.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::admission::{self, Bytes, Request};
+use crate::apply::join::{self, Choice, Cluster, Marker};
+use crate::cli::change::{checks, go, head};
+use crate::cli::{Global, SpecArgs, resolve};
+use crate::error::{Error, Result};
+use crate::etcd::membership::{Member, quorum, tolerated};
+use crate::host::{Host, clock, doorbell, facts, identity, names, observe, operator};
+use crate::preflight::{self, Scope};
+use crate::spec::file::{self, Overrides};
+use crate::spec::layout::Layout;
+use crate::spec::{Node, address};
+use crate::state::Secret;
+use crate::token::{Role, Token};
+use crate::ui::{Format, Tone, Ui, plan_view, table};
+
+/// `hamaster join`
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Masters to ask, HOST or HOST:PORT; one that answers is enough
+    #[arg(value_name = "MASTER")]
+    masters: Vec<String>,
+    /// The join token; others on this host can see it here
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file with the token, `-` for standard input [default: ask]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Node name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Address the other masters reach this one at [default: source address of the default route]
+    #[arg(long, value_name = "IP")]
+    advertise_ip: Option<String>,
+    /// This node is a voter whose disk was lost: remove it, and join anew
+    #[arg(long)]
+    replace: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Take over files that exist and are not ours; each is backed up first
+    #[arg(long)]
+    adopt: bool,
+    /// Go ahead in spite of this preflight finding (repeatable, comma-separated, or `all`)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    ignore_preflight: Vec<String>,
+}
+
+/// Makes this host one more master of a cluster.
+///
+/// # Errors
+/// By kind: configuration, preflight or a refusal by the cluster, conflict, or a failure while applying.
+pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
+    if global.root.is_some() {
+        return Err(
+            Error::usage("an image cannot join a cluster: it does not run").hint("hamaster join    # on the host")
+        );
+    }
+    let mut host = resolve::host(None)?;
+    clock::watch_interrupts()?;
+    let _lock = host.lock()?;
+    let layout = Layout::host();
+    let record = observe::record(&host, &layout.record())?;
+    let found = Marker::find(&host, &layout)?;
+    if let (None, Some(member)) = (&found, &record.etcd) {
+        let message = format!("this host is a master of the cluster {} already", member.cluster_id);
+        return Err(Error::conflict(message).hint("hamaster status").hint("hamaster reset    # to make it another's"));
+    }
+    let blank = file::load(None, &Overrides::default())?;
+    let seen = facts::gather(Path::new("/"), &blank, &layout);
+    let mut origins = vec![];
+    let named = SpecArgs { name: args.name.clone(), advertise_ip: args.advertise_ip.clone(), ..SpecArgs::default() };
+    let node = resolve::node(&named, &blank, record.node.as_deref(), &seen, &mut origins)?;
+    let (marker, welcome) = match found {
+        Some(marker) if marker.cluster.is_some() => (marker, None),
+        found => {
+            let (marker, welcome) = ask(args, &mut host, &layout, &node, found, ui)?;
+            (marker, Some(welcome))
+        }
+    };
+    let missing = || Error::conflict("the marker names no cluster").hint("hamaster reset");
+    let cluster = marker.cluster.clone().or_else(|| welcome.as_ref().map(Cluster::from)).ok_or_else(missing)?;
+    let spec = join::spec_with(&cluster.spec, &node)?;
+    let facts = facts::gather(Path::new("/"), &spec, &layout);
+    let mut master = resolve::assemble(spec, node, &facts)?;
+    let choice = Choice { only: vec![], adopt: args.adopt, replace: args.replace };
+    let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
+    let plan = join::preview(&host, &master, files, &choice)?;
+    checks(&host, &master, &facts, Scope::Host, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
+    let title = format!("master {} at {} of {}", master.this.node.name, master.this.node.ip, master.spec.name);
+    if ui.format == Format::Text {
+        let steps = match !args.yes && ui.is_interactive() || ui.verbose {
+            true => plan_view::text(ui, &plan.phases, false),
+            false => String::new(),
+        };
+        let notes: String = plan.notes.iter().map(|n| format!("  {n}\n")).collect();
+        ui.say(&format!("{}{notes}{steps}{}", head(ui, &title, &origins), plan_view::summary(&plan.phases)));
+    }
+    ui.confirm(&format!("Make this host {title}?"), args.yes)?;
+    let (outcome, members) = go(ui, |sink| {
+        if let Some(welcome) = &welcome {
+            join::import(&mut host, &master, marker, welcome)?;
+        }
+        join::join(&mut host, &mut master, &cluster, &choice, plan, sink)
+    })?;
+    finish(ui, &title, outcome.changed.len(), &members);
+    Ok(())
+}
+
+/// Asks the masters to be admitted. What this attempt is known by is on disk before they hear of it.
+fn ask(
+    args: &JoinArgs,
+    host: &mut Host,
+    layout: &Layout,
+    node: &Node,
+    found: Option<Marker>,
+    ui: &Ui,
+) -> Result<(Marker, admission::Welcome)> {
+    if args.masters.is_empty() {
+        return Err(Error::usage("no master is named").hint("hamaster join 10.0.0.1 --token-file FILE"));
+    }
+    if let Err(mistake) = address::node_name(&node.name) {
+        return Err(Error::usage(mistake.message).hint("--name NAME"));
+    }
+    let masters: Vec<SocketAddr> =
+        args.masters.iter().map(|m| names::addresses(m, admission::PORT)).collect::<Result<Vec<_>>>()?.concat();
+    let token = token(args, ui)?;
+    let marker = match found {
+        Some(marker) => marker,
+        None => {
+            let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
+            marker.save(host, layout, &node.name)?;
+            marker
+        }
+    };
+    let request = Request {
+        token: token.id.clone(),
+        secret: Bytes(token.secret().clone()),
+        attempt: marker.attempt.clone(),
+        node: node.name.clone(),
+        ip: node.ip,
+        role: Role::Master,
+    };
+    let welcome = doorbell::ask(&masters, &token.ca_pin, &request)?;
+    Ok((marker, welcome))
+}
+
+fn token(args: &JoinArgs, ui: &Ui) -> Result<Token> {
+    let text = match (&args.token, &args.token_file) {
+        (Some(token), _) => Zeroizing::new(token.clone()),
+        (None, Some(path)) => {
+            let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+            let bytes = Zeroizing::new(operator::read(path)?);
+            Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        (None, None) => ui.ask_secret("Join token").map_err(|e| e.hint("--token-file FILE"))?,
+    };
+    Token::parse(&text)
+}
+
+fn finish(ui: &Ui, title: &str, changes: usize, members: &[Member]) {
+    let voters = members.iter().filter(|m| !m.is_learner).count();
+    if ui.format == Format::Json {
+        let result = serde_json::json!({ "changes": changes, "members": members, "tolerates": tolerated(voters) });
+        return ui.json("join", &result);
+    }
+    ui.out(&format!("{title}: {} ({changes} changes)\n\n", ui.paint(Tone::Good, "done")));
+    let row = |m: &Member| {
+        let role = if m.is_learner { "learner" } else { "voter" };
+        vec![m.shown(), format!("{:x}", m.id), role.to_owned(), m.peer_urls.join(", ")]
+    };
+    ui.out(&table::render(&["MEMBER", "ID", "ROLE", "PEERS"], members.iter().map(row)));
+    let tolerates = match tolerated(voters) {
+        0 => "no failure: join a third".to_owned(),
+        1 => "1 failure".to_owned(),
+        n => format!("{n} failures"),
+    };
+    ui.out(&format!("\n{voters} voters, {} make a majority: tolerates {tolerates}\n", quorum(voters)));
+    ui.say("next: hamaster status");
+}

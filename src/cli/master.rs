@@ -1,0 +1,234 @@
+//! `hamaster master list|remove` and `hamaster leave`: who is a master, and who is one no longer.
+
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand};
+
+use crate::apply::leave::{self, Departure};
+use crate::apply::peers::Peers;
+use crate::apply::{perform, reset};
+use crate::cli::change::{finish, go};
+use crate::cli::{Global, SpecArgs, resolve};
+use crate::error::{Error, Result};
+use crate::etcd::Lag;
+use crate::etcd::client::Client;
+use crate::etcd::membership::{Member, quorum, tolerated};
+use crate::host::{Host, clock, observe};
+use crate::spec::ThisNode;
+use crate::spec::layout::Layout;
+use crate::ui::{Format, Tone, Ui, plan_view, table};
+
+/// `hamaster master`
+#[derive(Debug, Subcommand)]
+pub enum MasterCommand {
+    /// Every master, as etcd knows it: who votes, who leads, how far each is, how many may fail
+    List,
+    /// Remove a master that is dead; one that lives leaves by itself: `hamaster leave`
+    Remove(RemoveArgs),
+}
+
+/// `hamaster master remove`
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Its name, or its member id as `list` shows it
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// `hamaster leave`
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    /// Delete etcd's data, the CA keys and the backups too, instead of moving them aside
+    #[arg(long)]
+    purge: bool,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When etcd does not answer, or a removal would cost the majority.
+pub fn run(command: &MasterCommand, global: &Global, ui: &Ui) -> Result<()> {
+    match command {
+        MasterCommand::List => list(global, ui),
+        MasterCommand::Remove(args) => remove(args, global, ui),
+    }
+}
+
+/// This host, its own member and all members.
+struct Here {
+    host: Host,
+    this: ThisNode,
+    tls: rustls::ClientConfig,
+    cluster_id: String,
+    member_id: u64,
+}
+
+impl Here {
+    fn find(global: &Global) -> Result<Self> {
+        let host = resolve::host(global.root.as_deref())?;
+        let layout = Layout::host();
+        let record = observe::record(&host, &layout.record())?;
+        let Some(member) = record.etcd else {
+            return Err(Error::conflict("this host is no master").hint("hamaster status").hint("hamaster join"));
+        };
+        let spec = resolve::cluster(&SpecArgs::default(), &host)?;
+        let name = record.node.unwrap_or_default();
+        let node = spec.masters.into_iter().find(|m| m.name == name);
+        let node = node.ok_or_else(|| {
+            Error::conflict(format!("{} does not name this host, {name}", layout.cluster_yaml().display()))
+                .hint("hamaster doctor")
+        })?;
+        let this = ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout };
+        let tls = perform::etcd_tls(&host, &this)?;
+        let member_id = u64::from_str_radix(&member.member_id, 16)
+            .map_err(|e| Error::conflict("the record names no member").cause(e).hint("hamaster doctor"))?;
+        Ok(Self { host, this, tls, cluster_id: member.cluster_id, member_id })
+    }
+
+    fn own(&self) -> Result<Client> {
+        perform::etcd_client(&self.host, &self.this)
+    }
+
+    /// All members but `but`.
+    fn peers(&self, members: &[Member], but: u64) -> Result<Peers> {
+        let ips = members.iter().filter(|m| m.id != but).filter_map(address);
+        Peers::new(ips, &self.tls, &self.cluster_id)
+    }
+}
+
+/// Where a member is: by what its peers reach it at, which it has from the first.
+fn address(member: &Member) -> Option<IpAddr> {
+    let url = member.peer_urls.first()?;
+    let (host, _) = url.split_once("://")?.1.rsplit_once(':')?;
+    host.trim_matches(|c| c == '[' || c == ']').parse().ok()
+}
+
+fn list(global: &Global, ui: &Ui) -> Result<()> {
+    let here = Here::find(global)?;
+    let members = here.own()?.members()?;
+    let lag = |m: &Member| -> Option<Lag> {
+        let client = Client::new(std::net::SocketAddr::new(address(m)?, 2379), here.tls.clone()).ok()?;
+        client.lag().ok()
+    };
+    let lags: Vec<Option<Lag>> = members.iter().map(lag).collect();
+    let furthest = lags.iter().flatten().map(|l| l.index).max().unwrap_or(0);
+    let voters = members.iter().filter(|m| !m.is_learner).count();
+    let well = members.iter().zip(&lags).filter(|(m, l)| !m.is_learner && l.as_ref().is_some_and(|l| l.leader != 0));
+    // What may fail yet: those that are down count as failed already.
+    let spare = well.count().saturating_sub(quorum(voters));
+    if ui.format == Format::Json {
+        let row = |(m, l): (&Member, &Option<Lag>)| {
+            serde_json::json!({
+                "name": m.shown(), "id": format!("{:x}", m.id), "learner": m.is_learner, "peerUrls": m.peer_urls,
+                "answers": l.is_some(), "leader": l.as_ref().is_some_and(|l| l.leader == m.id),
+                "behind": l.as_ref().map(|l| furthest.saturating_sub(l.applied)),
+            })
+        };
+        let rows: Vec<_> = members.iter().zip(&lags).map(row).collect();
+        ui.json("masters", &serde_json::json!({ "masters": rows, "voters": voters, "mayFail": spare }));
+        return Ok(());
+    }
+    let row = |(m, l): (&Member, &Option<Lag>)| {
+        let role = match l {
+            _ if m.is_learner => "learner",
+            Some(l) if l.leader == m.id => "leader",
+            _ => "voter",
+        };
+        let state = match l {
+            None if !m.has_started() => "never ran".to_owned(),
+            None => "does not answer".to_owned(),
+            Some(l) if l.leader == 0 => "knows of no leader".to_owned(),
+            Some(l) => format!("{} behind", furthest.saturating_sub(l.applied)),
+        };
+        vec![m.shown(), format!("{:x}", m.id), role.to_owned(), state, m.peer_urls.join(", ")]
+    };
+    ui.out(&table::render(&["MASTER", "MEMBER", "ROLE", "STATE", "PEERS"], members.iter().zip(&lags).map(row)));
+    ui.out(&format!("\n{voters} voters, {} make a majority: {spare} more may fail\n", quorum(voters)));
+    if tolerated(voters) == 0 {
+        ui.say("next: a third master makes it survive the loss of one: hamaster token create");
+    }
+    Ok(())
+}
+
+fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
+    let here = Here::find(global)?;
+    clock::watch_interrupts()?;
+    let members = here.own()?.members()?;
+    let wanted = |m: &&Member| m.name == args.name || format!("{:x}", m.id) == args.name;
+    let Some(member) = members.iter().find(wanted) else {
+        let names: Vec<String> = members.iter().map(Member::shown).collect();
+        return Err(
+            Error::usage(format!("there is no master {}", args.name)).hint(format!("one of: {}", names.join(", ")))
+        );
+    };
+    if member.id == here.member_id {
+        return Err(Error::usage(format!("{} is this host", args.name)).hint("hamaster leave"));
+    }
+    let departure = Departure { id: member.id, name: member.shown() };
+    let peers = here.peers(&members, member.id)?;
+    let own = address(member).and_then(|ip| Client::new(std::net::SocketAddr::new(ip, 2379), here.tls.clone()).ok());
+    let own = own.filter(|own| own.lag().is_ok());
+    leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
+    if own.is_some() {
+        ui.warn(&format!("{} answers: it would better leave by itself, with `hamaster leave` on it", departure.name));
+    }
+    let after = members.iter().filter(|m| !m.is_learner && m.id != member.id).count();
+    ui.say(&format!("{} voters will be left, of which {} may fail", after, tolerated(after)));
+    ui.confirm(&format!("Remove {} for good?", departure.name), args.yes)?;
+    go(ui, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))?;
+    if ui.format == Format::Json {
+        ui.json("master-remove", &serde_json::json!({ "removed": departure.name }));
+    } else {
+        ui.out(&format!("{} is {}\n", departure.name, ui.paint(Tone::Good, "removed")));
+    }
+    ui.say("its disk must not be started on again: if that host comes back, run on it: hamaster reset");
+    Ok(())
+}
+
+/// This host leaves its cluster.
+///
+/// # Errors
+/// When the others could not do without it, or something cannot be removed.
+pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
+    let (mut host, mut this) = resolve::owned(global)?;
+    clock::watch_interrupts()?;
+    let _lock = host.lock()?;
+    let record = observe::record(&host, &Layout::host().record())?;
+    let departure = match record.etcd {
+        None if record.node.is_none() => return Err(Error::conflict("this host is no master").hint("hamaster status")),
+        // It has left the cluster already: what is left is its own.
+        None => None,
+        Some(_) => {
+            let here = Here::find(global)?;
+            this = here.this.clone();
+            let own = here.own()?;
+            let members = own.members()?;
+            let peers = here.peers(&members, here.member_id)?;
+            let departure = Departure { id: here.member_id, name: here.this.node.name.clone() };
+            leave::may_go(&departure, &peers, Some(&own), &mut |_| {})?;
+            Some((departure, peers, own))
+        }
+    };
+    let plan = reset::preview(&host, &this, args.purge, clock::now())?;
+    let title = format!("{} leaves", this.node.name);
+    let text: String = plan.steps.iter().map(|a| plan_view::line(ui, a)).collect();
+    if args.dry_run {
+        ui.out(&format!("{title}\n{text}{} steps; nothing was touched\n", plan.steps.len()));
+        return Ok(());
+    }
+    if ui.verbose || !args.yes && ui.is_interactive() {
+        ui.say(&format!("{title}\n{text}"));
+    }
+    ui.confirm("Leave the cluster and remove all this from the host?", args.yes)?;
+    let outcome = go(ui, |sink| leave::leave(&mut host, &this, departure, &plan, sink))?;
+    finish(ui, &outcome, &title)
+}

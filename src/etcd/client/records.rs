@@ -1,0 +1,91 @@
+//! Keys that are changed by whoever saw them last, and keys that end by themselves.
+
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+
+use super::Client;
+use crate::error::{Error, Result};
+
+/// A key as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub key: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// For the next change: etcd's `mod_revision`.
+    pub revision: i64,
+    /// The lease it ends with, 0 for none.
+    pub lease: i64,
+}
+
+impl Client {
+    /// The key `key`, if there is one.
+    ///
+    /// # Errors
+    /// When the member does not answer or has no quorum.
+    pub fn record(&self, key: &str) -> Result<Option<Record>> {
+        Ok(self.read(key)?.kvs().first().map(record))
+    }
+
+    /// Every key below `prefix`.
+    ///
+    /// # Errors
+    /// When the member does not answer or has no quorum.
+    pub fn records(&self, prefix: &str) -> Result<Vec<Record>> {
+        let all = Some(GetOptions::new().with_prefix());
+        let found = self.call(&format!("read {prefix}"), async |mut c| c.get(prefix, all).await)?;
+        Ok(found.kvs().iter().map(record).collect())
+    }
+
+    /// Replaces what was `seen` by `value`, which ends with the same lease. False when it was changed meanwhile.
+    ///
+    /// # Errors
+    /// When the member does not answer. It may have happened all the same.
+    pub fn replace(&self, seen: &Record, value: &[u8]) -> Result<bool> {
+        let lease = (seen.lease != 0).then(|| PutOptions::new().with_lease(seen.lease));
+        let txn = Txn::new()
+            .when([Compare::mod_revision(seen.key.as_str(), CompareOp::Equal, seen.revision)])
+            .and_then([TxnOp::put(seen.key.as_str(), value, lease)]);
+        let answer = self.call(&format!("change {}", seen.key), async |mut c| c.txn(txn).await)?;
+        Ok(answer.succeeded())
+    }
+
+    /// Creates `key`, which ends by itself after `life`.
+    ///
+    /// # Errors
+    /// When the member does not answer, or the key is there.
+    pub fn create_for(&self, key: &str, value: &[u8], life: Duration) -> Result<()> {
+        let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let lease = self.call("grant a lease", async |mut c| c.lease_grant(seconds, None).await)?.id();
+        let txn = Txn::new().when([Compare::create_revision(key, CompareOp::Equal, 0)]).and_then([TxnOp::put(
+            key,
+            value,
+            Some(PutOptions::new().with_lease(lease)),
+        )]);
+        match self.call(&format!("create {key}"), async |mut c| c.txn(txn).await)?.succeeded() {
+            true => Ok(()),
+            false => {
+                Err(Error::conflict(format!("etcd key {key} is there already")).hint(format!("etcdctl get {key}")))
+            }
+        }
+    }
+
+    /// Deletes `key`. False when it was not there.
+    ///
+    /// # Errors
+    /// When the member does not answer. It may have happened all the same.
+    pub fn delete(&self, key: &str) -> Result<bool> {
+        Ok(self.call(&format!("delete {key}"), async |mut c| c.delete(key, None).await)?.deleted() > 0)
+    }
+}
+
+fn record(kv: &etcd_client::KeyValue) -> Record {
+    Record {
+        key: String::from_utf8_lossy(kv.key()).into_owned(),
+        value: kv.value().to_vec(),
+        revision: kv.mod_revision(),
+        lease: kv.lease(),
+    }
+}

@@ -1,0 +1,133 @@
+//! A cluster that grows and shrinks on hosts with systemd: two that join at once, one killed in the middle of it, a dead
+//! one replaced, the leader of etcd that leaves.
+
+use std::time::Duration;
+
+use crate::lab::{Lab, within};
+use crate::machine::{Machine, said};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const TOKEN: &str = "/root/token";
+
+/// No kubelet on these hosts: this is about etcd and about what is hamaster's own.
+const CLUSTER: &str = "\
+kubernetes:
+  version: v1.20.2
+loadBalancer:
+  addresses: [192.0.2.100]
+network:
+  plugin: none
+runtime: containerd
+election:
+  mode: native
+";
+
+fn host<'l>(lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
+    let mut host = lab.machine(name, number);
+    host.boot();
+    host
+}
+
+fn first<'l>(lab: &'l Lab) -> Machine<'l> {
+    let host = host(lab, "m1", 11);
+    host.write("/etc/cluster.yaml", CLUSTER, 0o644);
+    let words =
+        "hamaster init -c /etc/cluster.yaml --name m1 --advertise-ip 192.0.2.11 --yes --adopt --ignore-preflight all";
+    host.ok(&words.split(' ').collect::<Vec<_>>());
+    host
+}
+
+/// A token from `of`, put on each of `to`.
+fn token(of: &Machine, to: &[&Machine]) {
+    let uses = to.len().to_string();
+    let token = of.ok(&["hamaster", "-q", "token", "create", "--uses", &uses]);
+    for host in to {
+        host.write(TOKEN, &token, 0o600);
+    }
+}
+
+fn join<'w>(name: &'w str, ip: &'w str) -> Vec<&'w str> {
+    let mut words = vec!["hamaster", "join", "192.0.2.11", "192.0.2.12", "--token-file", TOKEN, "--name", name];
+    words.extend(["--advertise-ip", ip, "--yes", "--adopt", "--ignore-preflight", "all"]);
+    words
+}
+
+/// Names of those who vote, as `on` knows it.
+fn voters(on: &Machine) -> Vec<String> {
+    let list: serde_json::Value = serde_json::from_str(&on.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
+    let rows = list["masters"].as_array().unwrap();
+    let voters = rows.iter().filter(|m| m["learner"] == false).map(|m| m["name"].as_str().unwrap().to_owned());
+    let mut voters: Vec<String> = voters.collect();
+    voters.sort();
+    voters
+}
+
+/// Who leads etcd.
+fn leader(on: &Machine) -> String {
+    let list: serde_json::Value = serde_json::from_str(&on.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
+    let rows = list["masters"].as_array().unwrap();
+    rows.iter().find(|m| m["leader"] == true).unwrap()["name"].as_str().unwrap().to_owned()
+}
+
+/// Masters of the spec that is registered in etcd.
+fn registered(on: &Machine) -> String {
+    let words = "etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                 --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key get --print-value-only /hamaster/v1/spec";
+    let mut argv = vec!["env", "ETCDCTL_API=3"];
+    argv.extend(words.split_whitespace());
+    let value: serde_json::Value = serde_json::from_str(&on.ok(&argv)).unwrap();
+    value["spec"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn masters_join_at_once_are_replaced_and_leave() {
+    let Some(lab) = Lab::new() else { return };
+    let m1 = first(&lab);
+    let (m2, mut m3) = (host(&lab, "m2", 12), host(&lab, "m3", 13));
+    token(&m1, &[&m2, &m3]);
+
+    // The second is killed once it is a learner; then it and the third join at the same time.
+    let mut killed = vec!["env", "HAMASTER_CRASH_AT=member.added:1"];
+    killed.extend(join("m2", "192.0.2.12"));
+    let out = m2.run(&killed);
+    assert!(!out.status.success(), "{}", said(&out));
+    let refused = m2.run(&["hamaster", "init", "--yes", "--name", "m2", "--ignore-preflight", "all"]);
+    assert_eq!(refused.status.code(), Some(4), "it would make a cluster of its own: {}", said(&refused));
+    let other = m3.spawn(&join("m3", "192.0.2.13"));
+    m2.ok(&join("m2", "192.0.2.12"));
+    let out = other.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
+    for name in ["m1", "m2", "m3"] {
+        assert!(registered(&m2).contains(&format!("name: {name}")), "{}", registered(&m2));
+    }
+    // The first master follows what is registered, whatever its own file said.
+    m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    assert!(std::fs::read_to_string(m1.path("/etc/hamaster/cluster.yaml")).unwrap().contains("name: m3"));
+    assert!(registered(&m1).contains("name: m2"), "{}", registered(&m1));
+    let said_again = m2.run(&join("m2", "192.0.2.12"));
+    assert_eq!(said_again.status.code(), Some(4), "{}", said(&said_again));
+
+    // The third dies for good. A new host of its name is its replacement.
+    m3.power_off();
+    let refused = m1.run(&["hamaster", "master", "remove", "m2", "--yes"]);
+    assert_eq!(refused.status.code(), Some(3), "two of three, and one of them dead: {}", said(&refused));
+    m1.ok(&["hamaster", "master", "remove", "m3", "--yes"]);
+    assert_eq!(voters(&m1), ["m1", "m2"]);
+    assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
+    let m3 = host(&lab, "m4", 14);
+    token(&m2, &[&m3]);
+    m3.ok(&join("m3", "192.0.2.14"));
+    assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
+
+    // Whoever leads etcd leaves.
+    let hosts = [("m1", &m1), ("m2", &m2), ("m3", &m3)];
+    let leads = leader(&m1);
+    let (_, leaver) = hosts.iter().find(|(name, _)| *name == leads).unwrap();
+    let (_, stays) = hosts.iter().find(|(name, _)| *name != leads).unwrap();
+    leaver.ok(&["hamaster", "leave", "--yes"]);
+    assert_eq!(voters(stays).len(), 2);
+    assert!(!voters(stays).contains(&leads));
+    assert!(!leaver.path("/etc/kubernetes/pki/ca.key").exists(), "it could still sign for the cluster");
+    within(PATIENCE, "its etcd is gone", || !leaver.succeeds(&["systemctl", "is-active", "etcd.service"]));
+}
