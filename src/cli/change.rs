@@ -118,7 +118,7 @@ pub(super) fn checks(
 ) -> Result<()> {
     let observed = master.observe(host)?;
     let mut findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
-    findings.retain(|f| !but.contains(&f.id));
+    findings.retain(|f| !but.contains(&f.id.as_str()));
     let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
     for finding in findings.iter().filter(shown) {
         ui.warn(&format!("{}: {finding}", finding.id));
