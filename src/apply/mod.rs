@@ -5,6 +5,7 @@
 //! needs not: running it again ends at the same host.
 
 mod bindings;
+pub mod discover;
 pub mod event;
 pub mod join;
 pub mod leave;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::apply::discover::Search;
 use crate::apply::join::Marker;
 use crate::apply::{self, Options, Outcome, Preview, reset};
 use crate::cli::resolve::{self, Resolved};
@@ -55,7 +56,7 @@ pub struct ResetArgs {
 /// By kind: configuration, preflight, conflict, or a failure while applying.
 pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let only = phases(&args.only)?;
-    let Resolved { mut host, master, facts, origins } = resolve::master(&args.spec, global)?;
+    let Resolved { mut host, mut master, facts, mut origins } = resolve::master(&args.spec, global)?;
     clock::watch_interrupts()?;
     let _lock = host.lock()?;
     if Marker::find(&host, &master.this.layout)?.is_some() {
@@ -71,6 +72,17 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let bundle_only = options.only == [PhaseId::Pki];
     let but: &[&str] = if bundle_only { &[preflight::FOUNDERS] } else { &[] };
     checks(&host, &master, &facts, scope, (&args.ignore_preflight, but), ui)?;
+    let search = Search::of(&master, &seen, &options)?;
+    let seen = match &search {
+        Some(search) => {
+            let found = search.look()?;
+            found.warnings.iter().for_each(|warning| ui.warn(warning));
+            origins.push(found.note);
+            master.spec.masters = found.masters;
+            apply::preview(&host, &master, &options)?
+        }
+        None => seen,
+    };
     let title = format!(
         "master {} at {}, Kubernetes {}, etcd {}",
         master.this.node.name, master.this.node.ip, master.spec.kubernetes.version, master.tools.etcd_version
@@ -84,7 +96,16 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     }
     announce(ui, &title, &origins, &seen, args.yes);
     ui.confirm(&format!("Make this host {title}?"), args.yes)?;
-    let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
+    let outcome = go(ui, |sink| {
+        let seen = match search {
+            Some(search) => {
+                master.spec.masters = search.find(&mut host, &master, sink)?;
+                apply::preview(&host, &master, &options)?
+            }
+            None => seen,
+        };
+        apply::init(&mut host, &master, &options, seen, sink)
+    })?;
     finish(ui, &outcome, &title)?;
     if ui.format == Format::Text && host.starts_units() && !ui.quiet {
         ui.say(&format!(

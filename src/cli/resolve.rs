@@ -17,6 +17,7 @@ use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::Owner;
 use crate::state::facts::HostFacts;
+use crate::state::observed::Record;
 
 /// Units that cannot start without their program.
 const UNIT_PROGRAMS: [(&str, &str); 5] = [
@@ -74,7 +75,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
-    founders(&mut spec, &node, record.etcd.is_some())?;
+    founders(&mut spec, &node, &record)?;
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
@@ -127,22 +128,23 @@ pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Resu
     })
 }
 
-/// The masters that form etcd's first cluster, where that is not this one alone. A cluster that exists has other ways
-/// to change.
+/// The masters that form etcd's first cluster, where that is not this one alone: as named, or as they were found. A
+/// cluster that exists has other ways to change.
 ///
 /// # Errors
 /// As [`bootstrap::founders`].
-pub(super) fn founders(spec: &mut ClusterSpec, node: &Node, exists: bool) -> Result<()> {
-    match spec.etcd.bootstrap {
-        _ if exists => Ok(()),
-        EtcdBootstrap::New => Ok(()),
-        EtcdBootstrap::Static => {
-            spec.masters = bootstrap::founders(&spec.masters, node)?;
-            Ok(())
+pub(super) fn founders(spec: &mut ClusterSpec, node: &Node, record: &Record) -> Result<()> {
+    let exists = record.etcd.is_some();
+    let found = record.founders.as_ref().filter(|f| spec.etcd.discovery.as_ref().is_some_and(|d| f.is_of(&d.place)));
+    match (spec.etcd.bootstrap, found) {
+        (EtcdBootstrap::Static, _) if !exists => spec.masters = bootstrap::founders(&spec.masters, node)?,
+        (EtcdBootstrap::Discovery, Some(found)) if !exists => spec.masters = bootstrap::founders(&found.nodes(), node)?,
+        (EtcdBootstrap::Discovery, Some(found)) if spec.masters.iter().all(|m| m == node) => {
+            spec.masters = found.nodes();
         }
-        EtcdBootstrap::Discovery => Err(Error::usage("etcd bootstrap `discovery` is not available in this version")
-            .hint("write `bootstrap: static` and name the masters")),
+        _ => {}
     }
+    Ok(())
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.

@@ -27,7 +27,7 @@ pub fn even(founders: usize) -> Option<String> {
         .then(|| format!("{founders} masters survive the loss of {lost}, as {} do: take an odd number", founders - 1))
 }
 
-fn twice(founders: &[Node]) -> Vec<Problem> {
+pub(super) fn twice(founders: &[Node]) -> Vec<Problem> {
     let mut problems = vec![];
     for (n, one) in founders.iter().enumerate() {
         for other in &founders[..n] {

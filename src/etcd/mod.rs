@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod client;
+pub mod discovery;
 pub mod membership;
 pub mod overview;
 pub mod recovery;

@@ -89,7 +89,8 @@ fn founders(i: &mut Inspection) {
     if i.spec.etcd.bootstrap == EtcdBootstrap::New || i.observed.record.etcd.is_some() {
         return;
     }
-    if let Some(why) = bootstrap::even(i.spec.masters.len()) {
+    let named = i.spec.etcd.bootstrap == EtcdBootstrap::Static;
+    if let Some(why) = bootstrap::even(i.spec.masters.len()).filter(|_| named) {
         i.warn(&catalog::FOUNDERS, "masters", why, "hamaster render    # after naming one master more, or one less");
     }
     let ca = i.this.layout.etcd_pki().join("ca.crt");

@@ -2,6 +2,9 @@
 //! are gone or quietly ignored in newer releases, are never used.
 
 use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
 
 use super::address;
 use super::mistake::Mistake;
@@ -9,9 +12,29 @@ use super::mistake::Mistake;
 /// The public service that answers no longer reliably.
 const RETIRED: &str = "discovery.etcd.io";
 
+/// `etcd.discovery`: the place, and how its server is told from an impostor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Where.
+    pub place: Place,
+    /// For `https`.
+    pub tls: TlsFiles,
+}
+
+/// PEM files on this host. Without a CA the host's own are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The CA that signed the server's certificate.
+    pub ca: Option<PathBuf>,
+    /// A client certificate, where the server wants one.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
 /// A place to find each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Discovery {
+pub enum Place {
     /// `https://HOST/TOKEN`: a discovery service of the v2 protocol.
     V2 {
         /// The whole URL, token included, without a slash at its end.
@@ -19,12 +42,12 @@ pub enum Discovery {
     },
     /// `etcd3+https://HOST:PORT/TOKEN`: keys below `/_etcd/registry/TOKEN` in an etcd that exists.
     V3 {
-        /// `http://HOST:PORT` or `https://HOST:PORT`.
-        endpoint: String,
+        /// `HOST:PORT` or `HOST`.
+        host: String,
         /// The token.
         token: String,
     },
-    /// `srv:DOMAIN`: SRV records of `_etcd-server-ssl._tcp.DOMAIN`, else `_etcd-server._tcp.DOMAIN`.
+    /// `srv:DOMAIN`: SRV records of `_etcd-server-ssl._tcp.DOMAIN`.
     Srv {
         /// The domain.
         domain: String,
@@ -32,6 +55,32 @@ pub enum Discovery {
 }
 
 impl Discovery {
+    /// A place alone.
+    ///
+    /// # Errors
+    /// As [`Place::parse`].
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        Ok(Self { place: Place::parse(text)?, tls: TlsFiles::default() })
+    }
+
+    /// As it is written in `cluster.yaml`.
+    pub(super) fn wire(&self) -> Value {
+        let url = self.place.to_string();
+        match self.tls.is_empty() {
+            true => json!(url),
+            false => json!({ "url": url, "ca": self.tls.ca, "cert": self.tls.cert, "key": self.tls.key }),
+        }
+    }
+}
+
+impl TlsFiles {
+    /// None is named.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Place {
     /// Reads a discovery URL.
     ///
     /// # Errors
@@ -59,19 +108,45 @@ impl Discovery {
         }
         match scheme {
             "http" | "https" => Ok(Self::V2 { url: format!("{scheme}://{host}/{path}") }),
-            "etcd3+http" | "etcd3+https" if path == token => {
-                Ok(Self::V3 { endpoint: format!("{}://{host}", &scheme["etcd3+".len()..]), token: token.to_owned() })
-            }
+            "etcd3+https" if path == token => Ok(Self::V3 { host: host.to_owned(), token: token.to_owned() }),
+            "etcd3+http" => Err(wrong("would send who forms the cluster unprotected")),
             _ => Err(wrong("is not a discovery URL")),
+        }
+    }
+
+    /// Its answers can be read and changed by whoever is on the way.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::V2 { url } if url.starts_with("http:"))
+    }
+
+    /// Whether it is asked with TLS.
+    pub fn is_tls(&self) -> bool {
+        !self.is_open() && !matches!(self, Self::Srv { .. })
+    }
+
+    /// The command that makes a token for another cluster of this size there.
+    pub fn another(&self, size: usize) -> String {
+        match self {
+            Self::V2 { url } => {
+                let (base, _) = url.rsplit_once('/').unwrap_or((url, ""));
+                match base.contains("/v2/keys") {
+                    true => format!("curl -X PUT -d value={size} {base}/NEW-TOKEN/_config/size"),
+                    false => format!("curl '{base}/new?size={size}'"),
+                }
+            }
+            Self::V3 { host, .. } => {
+                format!("etcdctl --endpoints https://{host} put /_etcd/registry/NEW-TOKEN/_config/size {size}")
+            }
+            Self::Srv { domain } => format!("dig +short SRV _etcd-server-ssl._tcp.{domain}"),
         }
     }
 }
 
-impl fmt::Display for Discovery {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V2 { url } => f.write_str(url),
-            Self::V3 { endpoint, token } => write!(f, "etcd3+{endpoint}/{token}"),
+            Self::V3 { host, token } => write!(f, "etcd3+https://{host}/{token}"),
             Self::Srv { domain } => write!(f, "srv:{domain}"),
         }
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::address;
 use super::checks;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, Place, TlsFiles};
 use super::mistake::Mistake;
 use super::report::{Report, Section, scalar, unique};
 use super::version::KubeVersion;
@@ -160,13 +160,26 @@ fn etcd(s: &mut Section<'_, '_, '_>) -> EtcdSpec {
     EtcdSpec {
         data_dir: s.value("dataDir", PathBuf::from("/var/lib/etcd"), checks::directory),
         bootstrap: s.value("bootstrap", EtcdBootstrap::New, EtcdBootstrap::parse),
-        discovery: s.optional("discovery", Discovery::parse),
+        discovery: discovery(s),
         quota_bytes: s.value("quotaBytes", 8 << 30, checks::quota),
         heartbeat_interval: s.value("heartbeatInterval", Duration::from_millis(100), units::duration),
         election_timeout: s.value("electionTimeout", Duration::from_secs(1), units::duration),
         version: s.optional("version", checks::etcd_version),
         snapshots: snapshots(s),
     }
+}
+
+fn discovery(s: &mut Section<'_, '_, '_>) -> Option<Discovery> {
+    if s.is_scalar("discovery") || !s.has("discovery") {
+        return s.optional("discovery", Discovery::parse);
+    }
+    let at = s.find("discovery")?.at;
+    s.section("discovery", |s| {
+        let place = s.required("url", at, Place::parse);
+        let mut file = |key| s.optional(key, checks::absolute);
+        let tls = TlsFiles { ca: file("ca"), cert: file("cert"), key: file("key") };
+        Some(Discovery { place: place?, tls })
+    })
 }
 
 fn snapshots(s: &mut Section<'_, '_, '_>) -> Option<SnapshotSpec> {
@@ -200,6 +213,7 @@ fn override_with(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &Overri
         }
     }
     let f = flags;
+    let tls = spec.etcd.discovery.as_ref().map(|d| d.tls.clone()).unwrap_or_default();
     macro_rules! replace {
         ($($flag:literal $typed:ident -> $key:literal $parse:expr => $value:expr;)+) => {$(
             replace(&mut $value, f.$typed.as_deref().and_then(|text| report.flag($flag, $key, text, $parse)));
@@ -212,7 +226,7 @@ fn override_with(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &Overri
         "--profile" profile -> "profile" Profile::parse => spec.profile;
         "--election" election -> "election.mode" ElectionMode::parse => spec.election.mode;
         "--etcd-bootstrap" etcd_bootstrap -> "etcd.bootstrap" EtcdBootstrap::parse => spec.etcd.bootstrap;
-        "--discovery-url" discovery_url -> "etcd.discovery" |t| Discovery::parse(t).map(Some) => spec.etcd.discovery;
+        "--discovery-url" discovery_url -> "etcd.discovery" |t| Place::parse(t).map(|place| Some(Discovery { place, tls })) => spec.etcd.discovery;
         "--templates" templates -> "templates" |t| checks::path(t).map(Some) => spec.templates;
     }
     initial_masters(report, spec, &f.initial_masters);
@@ -282,7 +296,7 @@ pub fn to_yaml(spec: &ClusterSpec) -> String {
         "etcd": {
             "dataDir": etcd.data_dir,
             "bootstrap": etcd.bootstrap.as_str(),
-            "discovery": etcd.discovery.as_ref().map(Discovery::to_string),
+            "discovery": etcd.discovery.as_ref().map(Discovery::wire),
             "quotaBytes": units::show_bytes(etcd.quota_bytes),
             "heartbeatInterval": units::show_duration(etcd.heartbeat_interval),
             "electionTimeout": units::show_duration(etcd.election_timeout),
