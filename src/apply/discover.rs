@@ -197,7 +197,11 @@ impl Search {
             Place::V3 { host, .. } => format!("etcdctl --endpoints https://{host} endpoint health"),
             Place::Srv { .. } => place.another(0),
         };
-        Error::refused(format!("{place} does not say who the masters are")).cause(why).hint(hint)
+        let error = Error::refused(format!("{place} does not say who the masters are")).cause(why).hint(hint);
+        match place.is_tls() {
+            true => error.hint("etcd: {discovery: {url: URL, ca: FILE, cert: FILE, key: FILE}}    # for another CA"),
+            false => error,
+        }
     }
 
     /// From here on the list is fixed: a member may be started with it.

@@ -177,7 +177,7 @@ impl Seeker {
     fn size_as_named(&self, size: usize) -> Option<Problem> {
         let named = self.named.len();
         (self.others() && named != size).then(|| {
-            let message = format!("{} names {size} masters, the cluster file {named}", self.place);
+            let message = format!("{} has {size} masters, {named} are named", self.place);
             Problem { at: "masters".to_owned(), message, hint: Some(self.place.another(named)) }
         })
     }
@@ -205,7 +205,7 @@ impl Seeker {
         }
         let stranger = |m: &&Node| self.others() && !self.named.contains(m) && !clash(m);
         for node in nodes.iter().filter(stranger) {
-            let message = format!("has registered at {}, and the cluster file names no such master", node.ip);
+            let message = format!("has registered at {}, and is not one of those that are named", node.ip);
             problems.push(self.problem(&node.name, message, self.named.len()));
         }
         problems
@@ -217,11 +217,11 @@ impl Seeker {
 
     /// The refusal of a host for which there is no room.
     pub fn full(&self, nodes: &[Node]) -> Box<Error> {
-        let message =
-            format!("{} is for {} masters, and all have registered: {}", self.place, nodes.len(), names(nodes));
+        let (n, names) = (nodes.len(), names(nodes));
+        let message = format!("{} is for {n} masters, and all have registered: {names}", self.place);
         Error::refused(format!("{message}; {} is none of them", self.this.name))
             .hint("hamaster join    # once the cluster is there: one more master")
-            .hint(format!("{}    # for another cluster", self.place.another(nodes.len())))
+            .hint(format!("{}    # for another cluster", self.place.another(n)))
     }
 
     fn refuse(&self, problems: Vec<Problem>) -> Box<Error> {
@@ -231,7 +231,9 @@ impl Seeker {
 
 /// Names as a sentence has them.
 pub fn names(nodes: &[Node]) -> String {
-    nodes.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ")
+    let mut names: Vec<_> = nodes.iter().map(|m| m.name.as_str()).collect();
+    names.sort_unstable();
+    names.join(", ")
 }
 
 fn value(node: &Node) -> String {

@@ -45,6 +45,9 @@ pub fn tls_of_host(identity: Option<&Identity>) -> Result<rustls::ClientConfig> 
     let found = rustls_native_certs::load_native_certs();
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(Error::refused("this host trusts no CA").hint("apt-get install ca-certificates"));
+    }
     trusting(roots, identity)
 }
 

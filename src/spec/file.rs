@@ -174,12 +174,16 @@ fn discovery(s: &mut Section<'_, '_, '_>) -> Option<Discovery> {
         return s.optional("discovery", Discovery::parse);
     }
     let at = s.find("discovery")?.at;
-    s.section("discovery", |s| {
+    let read = s.section("discovery", |s| {
         let place = s.required("url", at, Place::parse);
         let mut file = |key| s.optional(key, checks::absolute);
         let tls = TlsFiles { ca: file("ca"), cert: file("cert"), key: file("key") };
         Some(Discovery { place: place?, tls })
-    })
+    });
+    if read.is_none() {
+        s.report().doubt("etcd.discovery");
+    }
+    read
 }
 
 fn snapshots(s: &mut Section<'_, '_, '_>) -> Option<SnapshotSpec> {

@@ -46,19 +46,17 @@ fn etcdctl(root: &Path, ip: &str, words: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-#[test]
-fn three_rendered_members_form_one_cluster_once_two_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let masters = image::three(dir.path());
-    let root = |name: &str| dir.path().join(name);
-    let mut members = vec![start(&root("m1"), "127.0.92.1")];
-    assert!(etcdctl(&root("m1"), "127.0.91.1", &["get", "x"]).is_none(), "one of three has no quorum");
-    members.push(start(&root("m2"), "127.0.92.2"));
-    members.push(start(&root("m3"), "127.0.92.3"));
+/// Starts the member of each image at its address, `loopbacks.N` for what a host has on its loopback.
+pub(crate) fn forms_one_cluster(dir: &Path, masters: [(&str, &str); 3], loopbacks: &str) {
+    let root = |name: &str| dir.join(name);
+    let member = |n: usize| start(&root(masters[n].0), &format!("{loopbacks}.{}", n + 1));
+    let mut members = vec![member(0)];
+    assert!(etcdctl(&root(masters[0].0), masters[0].1, &["get", "x"]).is_none(), "one of three has no quorum");
+    members.extend([member(1), member(2)]);
     let begun = Instant::now();
     let put = |(name, ip): (&str, &str)| etcdctl(&root(name), ip, &["put", name, "here"]).is_some();
     while !masters.into_iter().all(put) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no cluster; see {}", dir.path().display());
+        assert!(begun.elapsed() < Duration::from_secs(60), "no cluster; see {}", dir.display());
         let dead = masters.iter().zip(&mut members).find_map(|(at, m)| m.0.try_wait().unwrap().map(|_| at));
         if let Some((name, _)) = dead {
             panic!("{name} exited: {}", std::fs::read_to_string(root(name).join("etcd.log")).unwrap());
@@ -67,9 +65,13 @@ fn three_rendered_members_form_one_cluster_once_two_run() {
     for (name, ip) in masters {
         let list = etcdctl(&root(name), ip, &["member", "list"]).unwrap();
         assert_eq!(list.lines().count(), 3, "{list}");
-        assert_eq!(
-            etcdctl(&root(name), ip, &["get", "--prefix", "m", "--keys-only"]).unwrap().split_whitespace().count(),
-            3
-        );
+        let keys = etcdctl(&root(name), ip, &["get", "--prefix", "m", "--keys-only"]).unwrap();
+        assert_eq!(keys.split_whitespace().count(), 3);
     }
+}
+
+#[test]
+fn three_rendered_members_form_one_cluster_once_two_run() {
+    let dir = tempfile::tempdir().unwrap();
+    forms_one_cluster(dir.path(), image::three(dir.path()), "127.0.92");
 }

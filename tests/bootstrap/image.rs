@@ -8,30 +8,52 @@ const MASTERS: [(&str, &str); 3] = [("m1", "127.0.91.1"), ("m2", "127.0.91.2"), 
 const SHARED: &str = "etc/kubernetes/pki/{ca,front-proxy-ca}.{crt,key} etc/kubernetes/pki/sa.{key,pub} \
                       etc/kubernetes/pki/{known_tokens.csv,encryption-config.yaml} etc/etcd/pki/ca.{crt,key}";
 
-/// `hamaster init --root dir/NAME` as the master `name` at `ip`: exit code and what it said.
-pub(crate) fn init(dir: &Path, (name, ip): (&str, &str), more: &[&str]) -> (i32, String) {
+/// `hamaster init --root dir/NAME` as the master `name` at `ip`.
+pub(crate) fn command(dir: &Path, (name, ip): (&str, &str)) -> Command {
     let root = dir.join(name);
     std::fs::create_dir_all(root.join("etc")).unwrap();
     // The image has no etcd that could be asked: the unit is rendered for the one that the tests start.
     let etcd = Command::new("etcd").arg("--version").output().unwrap().stdout;
     let version = String::from_utf8(etcd).unwrap().split_whitespace().nth(2).unwrap().to_owned();
-    let spec = dir.join("cluster.yaml");
-    std::fs::write(&spec, format!("etcd: {{version: {version}}}")).unwrap();
+    let spec = dir.join(format!("{name}.yaml"));
+    if !spec.exists() {
+        std::fs::write(&spec, format!("etcd: {{version: {version}}}")).unwrap();
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_hamaster"));
-    command.arg("init").arg("-c").arg(spec).arg("--root").arg(root).args([
-        "--name",
-        name,
-        "--advertise-ip",
-        ip,
-        "--yes",
-    ]);
+    command.arg("init").arg("-c").arg(spec).arg("--root").arg(root);
+    command.args(["--name", name, "--advertise-ip", ip, "--yes"]);
+    command
+}
+
+/// Runs it: exit code and what it said.
+pub(crate) fn run(command: &mut Command) -> (i32, String) {
+    let out = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    (out.status.code().unwrap_or(-1), said)
+}
+
+/// As a founder among all those that are named.
+pub(crate) fn init(dir: &Path, master: (&str, &str), more: &[&str]) -> (i32, String) {
+    let mut command = command(dir, master);
     command.args(["--etcd-bootstrap", "static"]).args(more);
     for (name, ip) in MASTERS {
         command.arg("--initial-master").arg(format!("{name}={ip}"));
     }
-    let out = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    (out.status.code().unwrap(), said)
+    run(&mut command)
+}
+
+/// Carries the bundle that `first` has to another.
+pub(crate) fn carry(dir: &Path, first: &str, to: &str) {
+    std::fs::create_dir_all(dir.join(to)).unwrap();
+    let carry = format!("tar -C {first} -c {SHARED} | tar -C {to} -x");
+    let done = Command::new("bash").args(["-o", "pipefail", "-c", &carry]).current_dir(dir).status().unwrap();
+    assert!(done.success());
+}
+
+/// The line of a master's unit that begins with `flag`.
+pub(crate) fn flag(dir: &Path, name: &str, flag: &str) -> String {
+    let unit = std::fs::read_to_string(dir.join(name).join("etc/systemd/system/etcd.service")).unwrap();
+    unit.lines().find(|l| l.contains(flag)).unwrap().trim().to_owned()
 }
 
 /// Three images, each made by its own run from one shared bundle.
@@ -39,10 +61,7 @@ pub(crate) fn three(dir: &Path) -> [(&'static str, &'static str); 3] {
     let (code, said) = init(dir, MASTERS[0], &["--only", "pki", "--ignore-preflight", "all"]);
     assert_eq!(code, 0, "{said}");
     for (name, _) in &MASTERS[1..] {
-        std::fs::create_dir_all(dir.join(name)).unwrap();
-        let carry = format!("tar -C m1 -c {SHARED} | tar -C {name} -x");
-        let done = Command::new("bash").args(["-o", "pipefail", "-c", &carry]).current_dir(dir).status().unwrap();
-        assert!(done.success());
+        carry(dir, "m1", name);
     }
     for master in MASTERS {
         let (code, said) = init(dir, master, &["--ignore-preflight", "all"]);
@@ -77,10 +96,7 @@ fn a_fourth_master_is_refused() {
 fn identical_copies_name_the_same_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let masters = three(dir.path());
-    let flag = |name: &str, flag: &str| {
-        let unit = std::fs::read_to_string(dir.path().join(name).join("etc/systemd/system/etcd.service")).unwrap();
-        unit.lines().find(|l| l.contains(flag)).unwrap().trim().to_owned()
-    };
+    let flag = |name: &str, wanted: &str| flag(dir.path(), name, wanted);
     for (name, _) in masters {
         for same in ["--initial-cluster=", "--initial-cluster-token=", "--initial-cluster-state=new"] {
             assert_eq!(flag(name, same), flag("m1", same));

@@ -153,6 +153,12 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("etcd: {discovery: 'https://h/a/../b/..'}", "1:19", "ends with no token", "https://HOST/TOKEN"),
     ("etcd: {discovery: 'etcd3+https://h:2379/a/b'}", "1:19", "is not a discovery URL", "etcd3+https"),
     ("etcd: {discovery: 'srv:exa mple'}", "1:19", "", ""),
+    ("etcd: {discovery: 'etcd3+http://h:2379/t'}", "1:19", "would send who forms the cluster unprotected", "etcd3+https"),
+    ("etcd: {bootstrap: discovery, discovery: {ca: /ca.crt}}", "1:41", "`etcd.discovery.url` is missing", ""),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', cert: /c}}", "1:68", "belong together", "`key:`"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'http://h/t', ca: /c}}", "1:65", "is not asked with TLS", "https URL"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', ca: c}}", "1:66", "`c` is not an absolute", "write"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', crt: /c}}", "1:62", "unknown key `crt`", "`cert`"),
     ("etcd: {discovery: 'https://discovery.etcd.io/abc'}", "1:19", "no longer maintained", "static"),
     ("etcd: {bootstrap: nwe}", "1:19", "is not one of new", "write `new`"),
     ("etcd: {quotaBytes: 8GB}", "1:20", "`8GB` is not a size", "`8GiB`"),
@@ -271,6 +277,21 @@ fn values_keep_their_spelling() {
         read("kubernetes:\n  apiserverExtraArgs: {a: 1.10, b: yes, c: 0755, d: 1_000, e: '', f: '~', g: 1e3}").unwrap();
     let args: Vec<_> = spec.kubernetes.apiserver_extra_args.values().map(String::as_str).collect();
     assert_eq!(args, ["1.10", "yes", "0755", "1_000", "", "~", "1e3"]);
+}
+
+#[test]
+fn where_masters_find_each_other_reads_back() {
+    let bare = "etcd: {bootstrap: discovery, discovery: 'https://h/t'}";
+    let keyed = "etcd: {bootstrap: discovery, discovery: {url: 'etcd3+https://h:2379/t', ca: /ca, cert: /c, key: /k}}";
+    for yaml in [bare, keyed] {
+        let spec = read(yaml).unwrap();
+        assert_eq!(read(&to_yaml(&spec)).unwrap(), spec, "{}", to_yaml(&spec));
+    }
+    let flags = Overrides { discovery_url: Some("etcd3+https://h/u".into()), ..Overrides::default() };
+    let spec = load(Some(("cluster.yaml", keyed)), &flags).unwrap();
+    let discovery = spec.etcd.discovery.unwrap();
+    assert_eq!(discovery.place.to_string(), "etcd3+https://h/u");
+    assert_eq!(discovery.tls.ca.unwrap().to_str(), Some("/ca"), "a flag names another place, for the same server");
 }
 
 #[test]

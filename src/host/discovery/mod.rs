@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::etcd::discovery::Listing;
 use crate::host::http::{self, Identity};
 use crate::host::operator;
-use crate::spec::discovery::{Discovery, Place, TlsFiles};
+use crate::spec::discovery::{Discovery, Place};
 use crate::state::Secret;
 
 /// A registry of either protocol. What fails is said in words: whoever waits asks again.
@@ -28,8 +28,8 @@ impl Registry {
     /// When a certificate or key does not read.
     pub fn of(discovery: &Discovery) -> Result<Option<Self>> {
         match &discovery.place {
-            Place::V2 { url } => v2::Service::new(url, tls(&discovery.tls)?).map(Self::V2).map(Some),
-            Place::V3 { host, token } => Ok(Some(Self::V3(v3::Keys::new(host, token, tls(&discovery.tls)?)))),
+            Place::V2 { url } => v2::Service::new(url, tls(discovery)?).map(Self::V2).map(Some),
+            Place::V3 { host, token } => Ok(Some(Self::V3(v3::Keys::new(host, token, tls(discovery)?)))),
             Place::Srv { .. } => Ok(None),
         }
     }
@@ -68,7 +68,11 @@ impl Registry {
     }
 }
 
-fn tls(files: &TlsFiles) -> Result<rustls::ClientConfig> {
+fn tls(discovery: &Discovery) -> Result<rustls::ClientConfig> {
+    if discovery.place.is_open() {
+        return http::tls(&[], None);
+    }
+    let files = &discovery.tls;
     let identity = match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
             Some(Identity { cert_pem: operator::read(cert)?, key_pem: Secret::new(operator::read(key)?) })
