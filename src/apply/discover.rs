@@ -156,6 +156,7 @@ impl Search {
         let standing = self.ask().map_err(|why| self.silent(&why))??;
         let Standing::Incomplete { registered: false, .. } = standing else { return Ok(()) };
         let (id, value) = self.entry()?;
+        fault::point("discovery.looked");
         registry.register(&id, &value).map_err(|why| self.silent(&why))?;
         fault::point("discovery.registered");
         sink(Event::Note(&format!("registered at {} as {value}", self.seeker.place)));

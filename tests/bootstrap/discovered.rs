@@ -39,7 +39,7 @@ fn write_discovery(dir: &Path, masters: &[Master], keys: &str) {
     }
 }
 
-fn begin(mut command: Command) -> Child {
+fn begin(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -50,7 +50,7 @@ fn end(child: Child) -> (i32, String) {
 }
 
 fn all_at_once(dir: &Path, masters: &[Master], url: &str) -> Vec<(i32, String)> {
-    let running: Vec<_> = masters.iter().map(|m| begin(seek(dir, *m, url))).collect();
+    let running: Vec<_> = masters.iter().map(|m| begin(&mut seek(dir, *m, url))).collect();
     running.into_iter().map(end).collect()
 }
 
@@ -106,22 +106,35 @@ fn three_find_each_other_at_a_discovery_service_and_are_one_cluster() {
 }
 
 #[test]
-fn of_five_at_once_the_first_three_are_the_cluster() {
+fn of_five_the_first_three_are_the_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let all = masters(96);
+    let (three, late) = all.split_at(3);
     let service = Service::start(dir, "127.0.96.100");
     let url = service.new_token(3);
     bundles(dir, &all, &url);
-    let ended = all_at_once(dir, &all, &url);
-    let (won, lost): (Vec<_>, Vec<_>) = all.into_iter().zip(&ended).partition(|(_, (code, _))| *code == 0);
-    let won: Vec<Master> = won.into_iter().map(|(master, _)| master).collect();
-    assert_eq!(won.len(), 3, "{ended:?}");
-    name_the_same(dir, &won);
-    assert_eq!(registered(&url, &[]), values(&won), "who came late is gone again");
-    for (_, (code, said)) in lost {
-        assert!(*code == 3 && said.contains("all have registered"), "{said}");
+    // Both have seen that there is room, and are about to register.
+    let stopped = |master: &Master| {
+        let child = begin(seek(dir, *master, &url).env("HAMASTER_STOP_AT", "discovery.looked:1"));
+        let stat = format!("/proc/{}/stat", child.id());
+        until("it to stop", || std::fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T'));
+        child
+    };
+    let slow: Vec<_> = late.iter().map(stopped).collect();
+    for (code, said) in all_at_once(dir, three, &url) {
+        assert_eq!(code, 0, "{said}");
     }
+    name_the_same(dir, three);
+    for child in &slow {
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    }
+    for (code, said) in slow.into_iter().map(end) {
+        assert!(code == 3 && said.contains("all have registered: m1, m2, m3"), "{said}");
+        assert!(said.contains("registered at"), "it was too late: {said}");
+    }
+    assert_eq!(registered(&url, &[]), values(three), "who came late is gone again");
 }
 
 #[test]
@@ -137,7 +150,7 @@ fn a_founder_that_is_killed_or_stopped_is_the_same_one_again() {
     assert!(code == -1 && said.contains("crash point: discovery.registered"), "{said}");
     assert_eq!(registered(&url, &[]), values(&all[..1]));
 
-    let waits = begin(seek(dir, all[1], &url));
+    let waits = begin(&mut seek(dir, all[1], &url));
     until("m2 to register", || registered(&url, &[]).len() == 2);
     let stop = rustix::process::Pid::from_child(&waits);
     rustix::process::kill_process(stop, rustix::process::Signal::INT).unwrap();
@@ -147,7 +160,7 @@ fn a_founder_that_is_killed_or_stopped_is_the_same_one_again() {
     assert!(said.contains("of 3 there are m1, m2"), "{said}");
     assert_eq!(registered(&url, &[]), values(&all[..2]));
 
-    let others: Vec<_> = all[..2].iter().map(|m| begin(seek(dir, *m, &url))).collect();
+    let others: Vec<_> = all[..2].iter().map(|m| begin(&mut seek(dir, *m, &url))).collect();
     let (code, said) = run(seek(dir, all[2], &url).env("HAMASTER_CRASH_AT", "discovery.recorded:1"));
     assert!(code == -1 && said.contains("crash point: discovery.recorded"), "{said}");
     for (code, said) in others.into_iter().map(end) {
@@ -188,7 +201,7 @@ fn what_can_never_be_one_cluster_is_refused_before_anybody_registers() {
     assert!(registered(&url, &[]).is_empty(), "none of them has registered");
 
     // m2 comes with a bundle of its own: m1 and m3 see it, and so does it.
-    let waits = begin(seek(dir, all[0], &url));
+    let waits = begin(&mut seek(dir, all[0], &url));
     until("m1 to register", || registered(&url, &[]).len() == 1);
     std::fs::remove_dir_all(dir.join("m2")).unwrap();
     let (code, said) = run(seek(dir, all[1], &url).args(["--only", "pki"]));
