@@ -7,6 +7,7 @@
 pub mod apiserver;
 pub mod assembly;
 mod bindings;
+pub mod discover;
 pub mod event;
 pub mod join;
 pub mod leave;
@@ -35,7 +36,7 @@ use crate::plan::compose::{self, Given};
 use crate::plan::master::{self, Policy};
 use crate::plan::{Action, Conflict, Phase};
 use crate::render::Templates;
-use crate::spec::{ClusterSpec, ThisNode};
+use crate::spec::{ClusterSpec, EtcdBootstrap, ThisNode};
 use crate::state::PhaseId;
 use crate::state::desired::{Desired, DesiredUnit};
 use crate::state::facts::Tools;
@@ -141,6 +142,11 @@ impl Master {
             _ if matches!(unit, Some(ContentFact::Public(text)) if says_existing(text)) => Stage::Sealed,
             _ => Stage::Founding,
         }
+    }
+
+    /// Whether the member's cluster exists.
+    fn is_sealed(&self, observed: &Observed) -> bool {
+        self.stage(observed) != Stage::Founding
     }
 
     fn desired_as(&self, observed: &Observed, stage: Stage) -> Result<Desired> {
@@ -281,8 +287,10 @@ fn refusal(host: &Host, conflicts: Vec<Conflict>, after: &str) -> Box<Error> {
 /// # Errors
 /// What failed, after everything was put back; or, once etcd has been healthy, what is left for the next run.
 pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, sink: Sink<'_>) -> Result<Outcome> {
-    // A cluster that exists is never taken back: what is left is finished by the next run.
-    if master.stage(&seen.observed) == Stage::Founding {
+    // A cluster that exists is never taken back: what is left is finished by the next run. One that founders form
+    // together may exist from the first start of this member on.
+    let started = master.spec.etcd.bootstrap != EtcdBootstrap::New && seen.observed.record.data_dir.is_some();
+    if !master.is_sealed(&seen.observed) && !started {
         host.begin_undo();
     }
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };

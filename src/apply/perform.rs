@@ -15,7 +15,7 @@ use crate::pki::issue::{self, Issuer};
 use crate::pki::{auth, kubeconfig};
 use crate::plan::{Action, Run};
 use crate::spec::ThisNode;
-use crate::state::desired::{CaSpec, CertSpec, Placement, SecretSpec};
+use crate::state::desired::{CaSpec, CertSpec, Placement, Readiness, SecretSpec};
 use crate::state::observed::SealedMember;
 use crate::state::{Digest, Owner, Secret};
 
@@ -102,6 +102,11 @@ impl Performer<'_> {
                     Run::Restart => self.host.units().state(unit)?.pid,
                     _ => None,
                 };
+                if matches!(ready, Some(Readiness::EtcdFormed { .. })) {
+                    // From its start on the member may be one of a quorum that has accepted writes. Its data emptied,
+                    // it could vote a second time and found the cluster anew: what was done stays, and a run continues.
+                    self.host.commit();
+                }
                 let mut changed = match enable {
                     Some(on) => self.host.unit_enable(unit, *on)?,
                     None => false,

@@ -7,11 +7,13 @@ use std::time::Duration;
 use crate::apply::event::{Event, Sink};
 use crate::error::{Error, Problem, Result};
 use crate::host::clock::{self, Waited};
-use crate::host::{Host, http};
+use crate::host::{Host, http, probe};
 use crate::state::desired::Readiness;
 
 /// How long a unit may take to become ready. An operator waits for it at most once per unit; etcd alone takes about 1 s.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// How long a founder waits for the others: as long as an operator takes to start each of them.
+const TOGETHER: Duration = Duration::from_secs(600);
 /// How often the condition is looked at.
 const EVERY: Duration = Duration::from_millis(200);
 /// A unit that is down this long in a row is not coming up: with `RestartSec=5s` it has been started and has exited.
@@ -43,13 +45,23 @@ pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness
             }
         }
     };
-    let label = format!("{unit} to be {}", describe(ready));
-    let outcome = clock::poll(DEADLINE, EVERY, condition, |since| sink(Event::Waiting { condition: &label, since }));
+    let label = match ready {
+        Readiness::EtcdFormed { peers, .. } => {
+            let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+            format!("{unit} to be healthy together with {}: run hamaster init there, too", peers.join(", "))
+        }
+        _ => format!("{unit} to be {}", describe(ready)),
+    };
+    let deadline = match ready {
+        Readiness::EtcdFormed { .. } => TOGETHER,
+        _ => DEADLINE,
+    };
+    let outcome = clock::poll(deadline, EVERY, condition, |since| sink(Event::Waiting { condition: &label, since }));
     match outcome {
         Waited::Ready(Ok(())) => Ok(()),
         Waited::Ready(Err(why)) => Err(failed(host, unit, ready, &why)),
         Waited::TimedOut => {
-            Err(failed(host, unit, ready, &format!("still not after {} s: {says}", DEADLINE.as_secs())))
+            Err(failed(host, unit, ready, &format!("still not after {} s: {says}", deadline.as_secs())))
         }
         Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
     }
@@ -62,7 +74,7 @@ pub(super) fn interrupted(during: &str) -> Box<Error> {
 
 fn describe(ready: &Readiness) -> &'static str {
     match ready {
-        Readiness::EtcdHealthy { .. } => "healthy",
+        Readiness::EtcdHealthy { .. } | Readiness::EtcdFormed { .. } => "healthy",
         Readiness::Active => "active",
     }
 }
@@ -71,8 +83,19 @@ fn check(ready: &Readiness, active: bool) -> Result<(), String> {
     match ready {
         // Active too: whoever else listens on that port may be healthy.
         Readiness::EtcdHealthy { ip, port } if active => http::etcd_health(SocketAddr::new(*ip, *port)),
+        Readiness::EtcdFormed { ip, port, .. } if active => http::etcd_health(SocketAddr::new(*ip, *port)),
+        Readiness::EtcdFormed { peers, .. } => Err(silent(peers)),
         Readiness::Active if active => Ok(()),
         _ => Err("it is not active yet".to_owned()),
+    }
+}
+
+/// Which founders nobody listens for yet: what the operator has to start.
+fn silent(peers: &[SocketAddr]) -> String {
+    let silent: Vec<String> = peers.iter().filter(|p| !probe::listens(**p)).map(SocketAddr::to_string).collect();
+    match silent.as_slice() {
+        [] => "all founders listen; they have not elected a leader yet".to_owned(),
+        silent => format!("no member listens at {}: is hamaster init run there?", silent.join(", ")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::apply::discover::Search;
 use crate::apply::event::Event;
 use crate::apply::join::Marker;
 use crate::apply::{self, Options, Outcome, Preview, reset};
@@ -60,7 +61,7 @@ pub struct ResetArgs {
 /// By kind: configuration, preflight, conflict, or a failure while applying.
 pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let only = phases(&args.only)?;
-    let Resolved { mut host, master, facts, origins } = resolve::master(&args.spec, global)?;
+    let Resolved { mut host, mut master, facts, mut origins } = resolve::master(&args.spec, global)?;
     clock::watch_interrupts()?;
     let _lock = lock(&host, ui)?;
     if Marker::find(&host, &master.this.layout)?.is_some() {
@@ -72,7 +73,21 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let options = Options { only, adopt: args.adopt };
     let seen = apply::preview(&host, &master, &options)?;
     let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
-    checks(&host, &master, &facts, scope, &args.ignore_preflight, ui)?;
+    // Who asks for the bundle alone makes the one that the other founders get.
+    let bundle_only = options.only == [PhaseId::Pki];
+    let but: &[&str] = if bundle_only { &[preflight::FOUNDERS] } else { &[] };
+    checks(&host, &master, &facts, scope, (&args.ignore_preflight, but), ui)?;
+    let search = Search::of(&master, &seen, &options)?;
+    let seen = match &search {
+        Some(search) => {
+            let found = search.look()?;
+            found.warnings.iter().for_each(|warning| ui.warn(warning));
+            origins.push(found.note);
+            master.spec.masters = found.masters;
+            apply::preview(&host, &master, &options)?
+        }
+        None => seen,
+    };
     let title = format!(
         "master {} at {}, Kubernetes {}, etcd {}",
         master.this.node.name, master.this.node.ip, master.spec.kubernetes.version, master.tools.etcd_version
@@ -86,7 +101,16 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     }
     announce(ui, &title, &origins, &seen, args.yes);
     ui.confirm(&format!("Make this host {title}?"), args.yes)?;
-    let outcome = go(ui, |sink| apply::init(&mut host, &master, &options, seen, sink))?;
+    let outcome = go(ui, |sink| {
+        let seen = match search {
+            Some(search) => {
+                master.spec.masters = search.find(&mut host, &master, sink)?;
+                apply::preview(&host, &master, &options)?
+            }
+            None => seen,
+        };
+        apply::init(&mut host, &master, &options, seen, sink)
+    })?;
     finish(ui, &outcome, &title)?;
     if ui.format == Format::Text && host.starts_units() && !ui.quiet {
         ui.say(&format!(
@@ -115,7 +139,7 @@ pub(super) fn lock(host: &Host, ui: &Ui) -> Result<Lock> {
     go(ui, |sink| host.lock_after_the_keeper(|since| sink(Event::Waiting { condition, since })))
 }
 
-/// Says what speaks against this host, and refuses unless it is `ignored`.
+/// Says what speaks against this host, and refuses unless it is `ignored`. Checks in `but` do not apply.
 ///
 /// # Errors
 /// As [`preflight::refuse`].
@@ -124,11 +148,12 @@ pub(super) fn checks(
     master: &apply::Master,
     facts: &crate::state::facts::HostFacts,
     scope: preflight::Scope,
-    ignored: &[String],
+    (ignored, but): (&[String], &[&str]),
     ui: &Ui,
 ) -> Result<()> {
     let observed = master.observe(host)?;
-    let findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
+    let mut findings = preflight::run(scope, &master.spec, &master.this, facts, &observed, clock::now());
+    findings.retain(|f| !but.contains(&f.id.as_str()));
     let shown = |f: &&preflight::Finding| f.severity == preflight::Severity::Warning || preflight::accepts(ignored, f);
     for finding in findings.iter().filter(shown) {
         ui.warn(&format!("{}: {finding}", finding.id));

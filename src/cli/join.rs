@@ -15,7 +15,7 @@ use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::membership::{Member, quorum, tolerated};
 use crate::host::{Host, clock, doorbell, facts, identity, names, observe, operator};
-use crate::preflight::Scope;
+use crate::preflight::{self, Scope};
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, address};
@@ -103,7 +103,7 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     let choice = Choice { only: vec![], adopt: args.adopt, replace: args.replace };
     let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
     let plan = join::preview(&host, &master, files, &choice)?;
-    checks(&host, &master, &facts, Scope::Host, &args.ignore_preflight, ui)?;
+    checks(&host, &master, &facts, Scope::Host, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
     let title = format!("master {} at {} of {}", master.this.node.name, master.this.node.ip, master.spec.name);
     if args.dry_run {
         let note = Marker::path(&layout);

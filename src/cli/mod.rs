@@ -154,9 +154,15 @@ pub struct SpecArgs {
     /// podmaster: one holder of the scheduler and controller-manager; native: both run everywhere
     #[arg(long, value_name = "MODE")]
     pub election: Option<String>,
-    /// How the first etcd cluster comes to be: new
+    /// How the first etcd cluster comes to be: new, static or discovery
     #[arg(long, value_name = "HOW")]
     pub etcd_bootstrap: Option<String>,
+    /// A master that etcd's first cluster is formed of, for static: all of them, this one included (repeatable)
+    #[arg(long, value_name = "NAME=IP")]
+    pub initial_master: Vec<String>,
+    /// Where the masters find each other, for discovery: https://HOST/TOKEN, etcd3+https://HOST:2379/TOKEN or srv:DOMAIN
+    #[arg(long, value_name = "URL")]
+    pub discovery_url: Option<String>,
     /// Templates that replace the built-in ones of the same name
     #[arg(long, value_name = "DIR")]
     pub templates: Option<String>,
@@ -174,6 +180,8 @@ impl SpecArgs {
             profile: a.profile,
             election: a.election,
             etcd_bootstrap: a.etcd_bootstrap,
+            initial_masters: a.initial_master,
+            discovery_url: a.discovery_url,
             templates: a.templates,
         }
     }

@@ -15,9 +15,9 @@ use crate::plan::compose::{self, Given};
 use crate::plan::master as planner;
 use crate::preflight::{self, Severity};
 use crate::spec::layout::Layout;
-use crate::spec::{Node, ThisNode, address};
+use crate::spec::{EtcdBootstrap, Node, ThisNode, address};
 use crate::state::Owner;
-use crate::state::observed::Observed;
+use crate::state::observed::{Observed, Record};
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
 /// `hamaster render`
@@ -45,6 +45,11 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let nowhere = Host::new("/", Box::new(NoUnits))?;
     let mut spec = resolve::cluster(&args.spec, &nowhere)?;
     let node = render_node(&args.spec, &spec.masters)?;
+    if spec.etcd.bootstrap == EtcdBootstrap::Discovery && spec.masters.len() < 2 {
+        return Err(Error::usage("the masters that will be found are not known here")
+            .hint("--etcd-bootstrap static --initial-master NAME=IP    # for each of them"));
+    }
+    resolve::founders(&mut spec, &node, &Record::default())?;
     if !spec.masters.contains(&node) {
         spec.masters.retain(|m| m.name != node.name);
         spec.masters.push(node.clone());

@@ -7,13 +7,14 @@ use crate::apply::assembly::assemble;
 use crate::apply::{self, Master, perform};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Problem, Result};
+use crate::etcd::bootstrap;
 use crate::etcd::client::Over;
 use crate::etcd::keys;
 use crate::host::systemd::{Image, Systemd};
 use crate::host::{Host, NoUnits, facts, observe, operator};
 use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
-use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
+use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::facts::HostFacts;
 use crate::state::observed::Record;
 use crate::state::{Digest, Owner};
@@ -65,6 +66,7 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
+    founders(&mut spec, &node, &record)?;
     if !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
@@ -123,6 +125,25 @@ fn registered(host: &Host, this: &ThisNode) -> Option<String> {
 /// A host's own node.
 fn this_node(node: Node) -> ThisNode {
     ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout: Layout::host() }
+}
+
+/// The masters that form etcd's first cluster, where that is not this one alone: as named, or as they were found. A
+/// cluster that exists has other ways to change.
+///
+/// # Errors
+/// As [`bootstrap::founders`].
+pub(super) fn founders(spec: &mut ClusterSpec, node: &Node, record: &Record) -> Result<()> {
+    let exists = record.etcd.is_some();
+    let found = record.founders.as_ref().filter(|f| spec.etcd.discovery.as_ref().is_some_and(|d| f.is_of(&d.place)));
+    match (spec.etcd.bootstrap, found) {
+        (EtcdBootstrap::Static, _) if !exists => spec.masters = bootstrap::founders(&spec.masters, node)?,
+        (EtcdBootstrap::Discovery, Some(found)) if !exists => spec.masters = bootstrap::founders(&found.nodes(), node)?,
+        (EtcdBootstrap::Discovery, Some(found)) if spec.masters.iter().all(|m| m == node) => {
+            spec.masters = found.nodes();
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The spec from `-c`, else from `/etc/hamaster/cluster.yaml`, else from flags alone.

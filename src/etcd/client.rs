@@ -3,6 +3,7 @@
 //! One member, one lazy connection. tonic's balancer has no health exclusion and its deadlines do not cover the wait for
 //! a connection, so every call here runs under a timeout of its own and a caller that has several members rotates itself.
 
+mod discovery;
 mod leases;
 mod maintenance;
 mod members;
@@ -42,6 +43,14 @@ impl Client {
     /// # Errors
     /// When no runtime can be made.
     pub fn new(member: SocketAddr, tls: rustls::ClientConfig) -> Result<Self> {
+        Self::named(member, ServerName::IpAddress(member.ip().into()), tls)
+    }
+
+    /// A client of the member at `member` whose certificate is for `name`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When no runtime can be made.
+    pub fn named(member: SocketAddr, name: ServerName<'static>, tls: rustls::ClientConfig) -> Result<Self> {
         let failed = |e: &dyn std::fmt::Display| Error::apply("cannot set up a connection to etcd").cause(e);
         let mut tls = tls;
         tls.alpn_protocols = vec![b"h2".to_vec()];
@@ -51,11 +60,11 @@ impl Client {
         let origin: http::Uri = format!("https://{member}").parse().map_err(|e| failed(&e))?;
         let endpoint = Endpoint::from_shared(format!("http://{member}")).map_err(|e| failed(&e))?.origin(origin);
         let connector = tower::service_fn(move |_: http::Uri| {
-            let tls = tls.clone();
+            let (tls, name) = (tls.clone(), name.clone());
             async move {
                 let tcp = TcpStream::connect(member).await?;
                 tcp.set_nodelay(true)?;
-                let stream = tls.connect(ServerName::IpAddress(member.ip().into()), tcp).await?;
+                let stream = tls.connect(name, tcp).await?;
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });

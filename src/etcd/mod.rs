@@ -1,6 +1,8 @@
 //! etcd: the keys hamaster keeps there, what a member answers, and the one adapter that talks to it.
 
+pub mod bootstrap;
 pub mod client;
+pub mod discovery;
 pub mod membership;
 pub mod overview;
 pub mod recovery;

@@ -34,6 +34,27 @@ pub fn tls(ca_pem: &[u8], identity: Option<&Identity>) -> Result<rustls::ClientC
         let cert = cert.map_err(|e| failed("the CA certificate", &e))?;
         roots.add(cert).map_err(|e| failed("the CA certificate", &e))?;
     }
+    trusting(roots, identity)
+}
+
+/// A TLS configuration that trusts whom this host trusts, and shows `identity`, if any.
+///
+/// # Errors
+/// When the host has no CA certificates, or key and certificate do not fit.
+pub fn tls_of_host(identity: Option<&Identity>) -> Result<rustls::ClientConfig> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(Error::refused("this host trusts no CA").hint("apt-get install ca-certificates"));
+    }
+    trusting(roots, identity)
+}
+
+fn trusting(roots: rustls::RootCertStore, identity: Option<&Identity>) -> Result<rustls::ClientConfig> {
+    let failed = |what: &str, e: &dyn std::fmt::Display| {
+        Error::apply(format!("cannot use {what} for TLS")).cause(e).hint("hamaster certs verify")
+    };
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod bound;
 pub mod clock;
 pub mod command;
+pub mod discovery;
 pub mod doorbell;
 pub mod ending;
 pub mod etcd_tool;

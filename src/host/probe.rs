@@ -1,11 +1,17 @@
 //! Health checks of this node: does it answer, does it take a connection, does the command succeed.
 #![allow(clippy::disallowed_methods)] // floor 3: files, processes and the network
 
+use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::elect::config::Check;
 use crate::host::http;
+
+/// Whether something takes connections at `address`; whoever polls waits for it at most this long more.
+pub fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok()
+}
 
 /// Runs all of `checks`, each within `timeout`.
 ///

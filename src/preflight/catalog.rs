@@ -97,6 +97,7 @@ checks! {
     DATA_DIR_FILESYSTEM  "EtcdDataDirFilesystem"        E W N "etcd's data is on a local disk"
     DATA_DIR_SPACE       "EtcdDataDirSpace"             W W N "room for etcd's quota"
     DATA_DIR_FSYNC       "EtcdDataDirFsync"             W W N "the disk syncs within 10 ms"
+    FOUNDERS             "EtcdFounders"                 E N E "masters that start together have the same CA, and are an odd number"
     FOREIGN_ETCD         "ForeignEtcd"                  E N N "no other etcd runs here"
     MANIFESTS            "DirAvailable--etc-kubernetes-manifests" E E E "no static pods but ours"
     INSTALLATION         "OtherInstallation"            E N E "no other cluster is installed here"

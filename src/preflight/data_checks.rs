@@ -6,6 +6,8 @@ use time::Duration;
 
 use super::Inspection;
 use super::catalog;
+use crate::etcd::bootstrap;
+use crate::spec::EtcdBootstrap;
 use crate::state::facts::EtcdProcess;
 use crate::state::observed::ContentFact;
 
@@ -18,6 +20,7 @@ const SLOW_SYNC: std::time::Duration = std::time::Duration::from_millis(10);
 pub(super) fn data(i: &mut Inspection) {
     disk_space(i);
     data_dir(i);
+    founders(i);
     foreign_etcd(i);
     manifests(i);
     installations(i);
@@ -76,6 +79,28 @@ fn data_dir(i: &mut Inspection) {
 
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / GIB as f64
+}
+
+/// Everything that is the same on all masters, for tar to carry from the first one.
+const SHARED: &str = "etc/kubernetes/pki/{ca,front-proxy-ca}.{crt,key} etc/kubernetes/pki/sa.{key,pub} \
+                      etc/kubernetes/pki/{known_tokens.csv,encryption-config.yaml} etc/etcd/pki/ca.{crt,key}";
+
+fn founders(i: &mut Inspection) {
+    if i.spec.etcd.bootstrap == EtcdBootstrap::New || i.observed.record.etcd.is_some() {
+        return;
+    }
+    let named = i.spec.etcd.bootstrap == EtcdBootstrap::Static;
+    if let Some(why) = bootstrap::even(i.spec.masters.len()).filter(|_| named) {
+        i.warn(&catalog::FOUNDERS, "masters", why, "hamaster render    # after naming one master more, or one less");
+    }
+    let ca = i.this.layout.etcd_pki().join("ca.crt");
+    if i.observed.at(&ca).is_none() {
+        let message = "is missing: each master would make a CA of its own, and they could never form a cluster";
+        let hint = format!(
+            "bash -c 'ssh FIRST tar -C / -c {SHARED}' | tar -C / -x    # FIRST made them: hamaster init --only pki"
+        );
+        i.find(&catalog::FOUNDERS, ca.display().to_string(), message, hint);
+    }
 }
 
 fn foreign_etcd(i: &mut Inspection) {

@@ -115,6 +115,9 @@ pub fn accepts(ignored: &[String], finding: &Finding) -> bool {
     ignored.iter().any(|id| id.eq_ignore_ascii_case(&finding.id) || id == ALL)
 }
 
+/// Id of the check of masters that form a cluster together.
+pub const FOUNDERS: &str = catalog::FOUNDERS.id;
+
 /// Stands for every id in a list of ignored ones.
 const ALL: &str = "all";
 

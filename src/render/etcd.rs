@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{ETCD_METRICS_PORT, Input, Rendered, text, url};
 use crate::error::Result;
+use crate::spec::{EtcdBootstrap, Node};
 use crate::state::PhaseId;
 
 /// etcd.service
@@ -48,8 +49,9 @@ fn argv(i: &Input) -> Vec<String> {
     let peer_url = |ip| url("https", ip, 2380);
     // A lab's member listens behind its relay.
     let own = if i.lab() { i.this.loopback } else { node.ip };
-    let alone = || format!("{}={}", node.name, peer_url(node.ip));
-    let initial_cluster = i.etcd.initial_cluster.map_or_else(alone, str::to_owned);
+    let member = |m: &Node| format!("{}={}", m.name, peer_url(m.ip));
+    let founders = || founders(i).iter().map(member).collect::<Vec<_>>().join(",");
+    let initial_cluster = i.etcd.initial_cluster.map_or_else(founders, str::to_owned);
     let mut client_ips = vec![own, i.this.loopback];
     client_ips.dedup();
     let client_urls: Vec<_> = client_ips.into_iter().map(|ip| url("https", ip, 2379)).collect();
@@ -102,6 +104,16 @@ fn argv(i: &Input) -> Vec<String> {
         }
     }
     argv
+}
+
+/// The members the first cluster is formed of. Once sealed only the member itself is named: the list is never read again
+/// while there is data, it must not change with the masters, and without data it leads to no other member, so an
+/// emptied disk forms no new cluster.
+pub(super) fn founders<'a>(i: &Input<'a>) -> &'a [Node] {
+    match i.spec.etcd.bootstrap != EtcdBootstrap::New && !i.etcd.sealed {
+        true => &i.spec.masters,
+        false => std::slice::from_ref(&i.this.node),
+    }
 }
 
 fn metrics_url(loopback: IpAddr) -> String {

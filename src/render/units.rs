@@ -1,5 +1,6 @@
 //! Which units a master runs, and every file whose change must restart them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{ETCD_METRICS_PORT, Input, election, etcd, kubelet, network, runtime, snapshots};
@@ -89,5 +90,10 @@ fn running(phase: PhaseId, name: &str, inputs: Vec<PathBuf>, ready: Readiness) -
 }
 
 fn etcd_ready(i: &Input) -> Readiness {
-    Readiness::EtcdHealthy { ip: i.this.loopback, port: ETCD_METRICS_PORT }
+    let (ip, port) = (i.this.loopback, ETCD_METRICS_PORT);
+    let others = etcd::founders(i).iter().filter(|m| **m != i.this.node);
+    match others.map(|m| SocketAddr::new(m.ip, 2380)).collect::<Vec<_>>() {
+        peers if peers.is_empty() => Readiness::EtcdHealthy { ip, port },
+        peers => Readiness::EtcdFormed { ip, port, peers },
+    }
 }

@@ -141,16 +141,6 @@ pub(super) fn directory(text: &str) -> Checked<PathBuf> {
     Ok(path.components().collect())
 }
 
-pub(super) fn bootstrap(text: &str) -> Checked<EtcdBootstrap> {
-    match text {
-        "static" | "discovery" => {
-            Err(Mistake::new(format!("etcd bootstrap `{text}` is not available in this version"))
-                .hint("write `new`: the cluster grows from one member"))
-        }
-        _ => EtcdBootstrap::parse(text),
-    }
-}
-
 pub(super) fn quota(text: &str) -> Checked<u64> {
     const LEAST: u64 = 64 << 20;
     const MOST: u64 = 1 << 40;
@@ -277,6 +267,7 @@ pub(super) fn across(report: &mut Report<'_>, spec: &ClusterSpec) {
         });
     }
 
+    founders(report, spec);
     if spec.pki.leaf_validity > spec.pki.ca_validity {
         report.across(&["pki.leafValidity", "pki.caValidity"], || {
             let [leaf, ca] = [spec.pki.leaf_validity, spec.pki.ca_validity].map(units::show_duration);
@@ -315,5 +306,43 @@ pub(super) fn across(report: &mut Report<'_>, spec: &ClusterSpec) {
     for problem in network::overlaps(spec, &[]) {
         let keys = [problem.at.as_str(), ranges[0], ranges[1]];
         report.across(&keys, || Mistake { message: problem.message.clone(), hint: problem.hint.clone() });
+    }
+}
+
+/// What the way to bootstrap etcd needs to be known beside it.
+fn founders(report: &mut Report<'_>, spec: &ClusterSpec) {
+    let keys = ["etcd.bootstrap", "masters", "etcd.discovery", "etcd.discovery.url"];
+    discovery_tls(report, spec);
+    match (spec.etcd.bootstrap, &spec.etcd.discovery) {
+        (EtcdBootstrap::Static, _) if spec.masters.len() < 2 => report.across(&keys[..2], || {
+            Mistake::new("bootstrap `static` needs at least two masters named")
+                .hint("write `masters: [{name: m1, ip: 192.0.2.11}, …]` or --initial-master m1=192.0.2.11 for each")
+        }),
+        (EtcdBootstrap::Discovery, None) => report.across(&[keys[0], keys[2], keys[3]], || {
+            Mistake::new("bootstrap `discovery` needs to know where the masters find each other")
+                .hint("write `discovery: https://HOST/TOKEN` or --discovery-url https://HOST/TOKEN")
+        }),
+        (EtcdBootstrap::New | EtcdBootstrap::Static, Some(_)) => report.across(&[keys[2], keys[3], keys[0]], || {
+            Mistake::new(format!("a discovery URL does nothing for bootstrap `{}`", spec.etcd.bootstrap))
+                .hint("write `bootstrap: discovery`, or leave the URL out")
+        }),
+        _ => {}
+    }
+}
+
+fn discovery_tls(report: &mut Report<'_>, spec: &ClusterSpec) {
+    let Some(discovery) = &spec.etcd.discovery else { return };
+    let keys = ["etcd.discovery.ca", "etcd.discovery.cert", "etcd.discovery.key"];
+    let tls = &discovery.tls;
+    if tls.cert.is_some() != tls.key.is_some() {
+        report.across(&keys[1..], || {
+            Mistake::new("a client certificate and its key belong together").hint("write both `cert:` and `key:`")
+        });
+    }
+    if !tls.is_empty() && !discovery.place.is_tls() {
+        report.across(&keys, || {
+            Mistake::new(format!("`{}` is not asked with TLS: certificates do nothing", discovery.place))
+                .hint("leave `ca`, `cert` and `key` out, or write an https URL")
+        });
     }
 }

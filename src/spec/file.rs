@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::address;
 use super::checks;
+use super::discovery::{Discovery, Place, TlsFiles};
+use super::mistake::Mistake;
 use super::report::{Report, Section, scalar, unique};
 use super::version::KubeVersion;
 use super::{
@@ -39,6 +41,10 @@ pub struct Overrides {
     pub election: Option<String>,
     /// `--etcd-bootstrap`
     pub etcd_bootstrap: Option<String>,
+    /// `--initial-master NAME=IP`, any number of times: all masters, in place of the file's.
+    pub initial_masters: Vec<String>,
+    /// `--discovery-url`
+    pub discovery_url: Option<String>,
     /// `--templates`
     pub templates: Option<String>,
 }
@@ -153,13 +159,31 @@ fn load_balancer(s: &mut Section<'_, '_, '_>) -> LoadBalancerSpec {
 fn etcd(s: &mut Section<'_, '_, '_>) -> EtcdSpec {
     EtcdSpec {
         data_dir: s.value("dataDir", PathBuf::from("/var/lib/etcd"), checks::directory),
-        bootstrap: s.value("bootstrap", EtcdBootstrap::New, checks::bootstrap),
+        bootstrap: s.value("bootstrap", EtcdBootstrap::New, EtcdBootstrap::parse),
+        discovery: discovery(s),
         quota_bytes: s.value("quotaBytes", 8 << 30, checks::quota),
         heartbeat_interval: s.value("heartbeatInterval", Duration::from_millis(100), units::duration),
         election_timeout: s.value("electionTimeout", Duration::from_secs(1), units::duration),
         version: s.optional("version", checks::etcd_version),
         snapshots: snapshots(s),
     }
+}
+
+fn discovery(s: &mut Section<'_, '_, '_>) -> Option<Discovery> {
+    if s.is_scalar("discovery") || !s.has("discovery") {
+        return s.optional("discovery", Discovery::parse);
+    }
+    let at = s.find("discovery")?.at;
+    let read = s.section("discovery", |s| {
+        let place = s.required("url", at, Place::parse);
+        let mut file = |key| s.optional(key, checks::absolute);
+        let tls = TlsFiles { ca: file("ca"), cert: file("cert"), key: file("key") };
+        Some(Discovery { place: place?, tls })
+    });
+    if read.is_none() {
+        s.report().doubt("etcd.discovery");
+    }
+    read
 }
 
 fn snapshots(s: &mut Section<'_, '_, '_>) -> Option<SnapshotSpec> {
@@ -193,6 +217,7 @@ fn override_with(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &Overri
         }
     }
     let f = flags;
+    let tls = spec.etcd.discovery.as_ref().map(|d| d.tls.clone()).unwrap_or_default();
     macro_rules! replace {
         ($($flag:literal $typed:ident -> $key:literal $parse:expr => $value:expr;)+) => {$(
             replace(&mut $value, f.$typed.as_deref().and_then(|text| report.flag($flag, $key, text, $parse)));
@@ -204,9 +229,11 @@ fn override_with(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &Overri
         "--runtime" runtime -> "runtime" Runtime::parse => spec.runtime;
         "--profile" profile -> "profile" Profile::parse => spec.profile;
         "--election" election -> "election.mode" ElectionMode::parse => spec.election.mode;
-        "--etcd-bootstrap" etcd_bootstrap -> "etcd.bootstrap" checks::bootstrap => spec.etcd.bootstrap;
+        "--etcd-bootstrap" etcd_bootstrap -> "etcd.bootstrap" EtcdBootstrap::parse => spec.etcd.bootstrap;
+        "--discovery-url" discovery_url -> "etcd.discovery" |t| Place::parse(t).map(|place| Some(Discovery { place, tls })) => spec.etcd.discovery;
         "--templates" templates -> "templates" |t| checks::path(t).map(Some) => spec.templates;
     }
+    initial_masters(report, spec, &f.initial_masters);
     let addresses = &mut spec.load_balancer.addresses;
     let ips = f.lb_ips.iter().map(|text| ("--lb-ip", text));
     let names = f.lb_names.iter().map(|text| ("--lb-name", text));
@@ -217,6 +244,28 @@ fn override_with(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &Overri
             _ => address::dns_name(text).map(Address::Dns),
         });
         addresses.extend(read.filter(|a| !addresses.contains(a)));
+    }
+}
+
+fn initial_masters(report: &mut Report<'_>, spec: &mut ClusterSpec, flags: &[String]) {
+    if flags.is_empty() {
+        return;
+    }
+    spec.masters.clear();
+    let (mut names, mut ips) = (vec![], vec![]);
+    for (n, text) in flags.iter().enumerate() {
+        let read = report.flag("--initial-master", format!("masters.{n}"), text, |text| {
+            let (name, ip) = text.split_once('=').ok_or_else(|| {
+                Mistake::new(format!("`{}` is not NAME=IP", text.escape_debug())).hint("write e.g. `m1=192.0.2.11`")
+            })?;
+            let name = unique(&mut names, address::node_name(name)?, "the name")?;
+            Ok::<_, Mistake>(Node { name, ip: unique(&mut ips, address::ip(ip)?, "the address")? })
+        });
+        spec.masters.extend(read);
+    }
+    // Too few may be left over only because one of them was refused.
+    if spec.masters.len() < flags.len() {
+        report.doubt("masters");
     }
 }
 
@@ -251,6 +300,7 @@ pub fn to_yaml(spec: &ClusterSpec) -> String {
         "etcd": {
             "dataDir": etcd.data_dir,
             "bootstrap": etcd.bootstrap.as_str(),
+            "discovery": etcd.discovery.as_ref().map(Discovery::wire),
             "quotaBytes": units::show_bytes(etcd.quota_bytes),
             "heartbeatInterval": units::show_duration(etcd.heartbeat_interval),
             "electionTimeout": units::show_duration(etcd.election_timeout),

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub(crate) mod checks;
+pub mod discovery;
 pub mod file;
 pub mod layout;
 pub mod mistake;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use discovery::Discovery;
 use network::Cidr;
 use version::{EtcdVersion, KubeVersion};
 
@@ -114,6 +116,8 @@ pub struct EtcdSpec {
     pub data_dir: PathBuf,
     /// How the first cluster comes to be.
     pub bootstrap: EtcdBootstrap,
+    /// Where the founders find each other, for bootstrap `discovery` only.
+    pub discovery: Option<Discovery>,
     /// `--quota-backend-bytes`. Default 8 GiB, which is also etcd's advised maximum.
     pub quota_bytes: u64,
     /// `--heartbeat-interval`. Default 100 ms.
@@ -148,6 +152,10 @@ impl Default for SnapshotSpec {
 pub enum EtcdBootstrap {
     /// Grow from one member: `init` makes it, each `join` adds a learner.
     New,
+    /// All masters are named, have the same CAs, and are started together.
+    Static,
+    /// As static, but the masters find each other: hamaster makes the list from [`EtcdSpec::discovery`].
+    Discovery,
 }
 
 /// The container runtime below the kubelet.

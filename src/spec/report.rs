@@ -42,6 +42,11 @@ impl<'f> Report<'f> {
         }
     }
 
+    /// Nothing more is said about what depends on this key.
+    pub(crate) fn doubt(&mut self, key: &str) {
+        self.refused.insert(key.to_owned());
+    }
+
     /// Whether the file or a flag said something about this key.
     pub(crate) fn given(&self, key: &str) -> bool {
         self.origins.contains_key(key)

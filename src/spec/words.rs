@@ -40,7 +40,7 @@ macro_rules! words {
 }
 
 words! {
-    EtcdBootstrap { New = "new" }
+    EtcdBootstrap { New = "new", Static = "static", Discovery = "discovery" }
     Runtime { Docker = "docker", Containerd = "containerd" }
     NetworkPlugin { Flannel = "flannel", None = "none" }
     FlannelBackend { Vxlan = "vxlan", HostGw = "host-gw", Wireguard = "wireguard" }

@@ -3,7 +3,7 @@
 //! Public files carry their rendered bytes. Secret ones are recipes that only the executor turns into bytes, so a plan
 //! can be printed, logged and stored without leaking anything.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -244,6 +244,15 @@ pub enum Readiness {
         ip: IpAddr,
         /// Its port.
         port: u16,
+    },
+    /// As healthy, for a member that is not until most of the founders have been started.
+    EtcdFormed {
+        /// Loopback address of the metrics listener.
+        ip: IpAddr,
+        /// Its port.
+        port: u16,
+        /// Where the other founders' members listen for each other.
+        peers: Vec<SocketAddr>,
     },
     /// The unit is active.
     Active,

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::spec::Address;
+use crate::spec::discovery::Place;
+use crate::spec::{Address, Node};
 use crate::state::Digest;
 
 /// One look at a host: only the paths and units that were asked for.
@@ -181,9 +182,33 @@ pub struct Record {
     /// The member this host is about to become, until it is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joining: Option<JoiningMember>,
+    /// The masters that were found to form etcd's first cluster with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub founders: Option<Founders>,
     /// The etcd cluster this host's member belongs to, once it was healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<SealedMember>,
+}
+
+/// Masters that have found each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founders {
+    /// Where: the discovery URL.
+    pub place: String,
+    /// Their addresses by name.
+    pub masters: BTreeMap<String, IpAddr>,
+}
+
+impl Founders {
+    /// They were found at `place`.
+    pub fn is_of(&self, place: &Place) -> bool {
+        self.place == place.to_string()
+    }
+
+    /// By name.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.masters.iter().map(|(name, ip)| Node { name: name.clone(), ip: *ip }).collect()
+    }
 }
 
 /// A file we wrote.

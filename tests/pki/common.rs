@@ -54,6 +54,7 @@ pub(crate) fn spec(algorithm: KeyAlgorithm) -> ClusterSpec {
         etcd: EtcdSpec {
             data_dir: "/var/lib/etcd".into(),
             bootstrap: EtcdBootstrap::New,
+            discovery: None,
             quota_bytes: 8 << 30,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),

@@ -140,8 +140,26 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("etcd: {dataDir: var/lib}", "1:17", "not an absolute directory", "/var/lib/etcd"),
     ("etcd: {dataDir: /var/../lib}", "1:17", "not an absolute directory", "/var/lib/etcd"),
     ("etcd: {dataDir: /}", "1:17", "not an absolute directory", "/var/lib/etcd"),
-    ("etcd: {bootstrap: static}", "1:19", "`static` is not available in this version", "write `new`"),
-    ("etcd: {bootstrap: discovery}", "1:19", "`discovery` is not available in this version", "write `new`"),
+    ("etcd: {bootstrap: static}", "1:19", "`static` needs at least two masters", "--initial-master"),
+    ("etcd: {bootstrap: static}\nmasters: [{name: m1, ip: 10.0.0.1}]", "1:19", "at least two", "--initial-master"),
+    ("etcd: {bootstrap: discovery}", "1:19", "where the masters find each other", "--discovery-url"),
+    ("etcd: {discovery: 'srv:example.com'}", "1:19", "does nothing for bootstrap `new`", "bootstrap: discovery"),
+    ("etcd: {discovery: 'ftp://h/t'}", "1:19", "`ftp://h/t` is not a discovery URL", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https://h'}", "1:19", "ends with no token", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https:///t'}", "1:19", "names no host", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https://u:p@h/t'}", "1:19", "names no host", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https://h/t?a=b'}", "1:19", "ends with no token", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https://h/_config'}", "1:19", "ends with no token", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'https://h/a/../b/..'}", "1:19", "ends with no token", "https://HOST/TOKEN"),
+    ("etcd: {discovery: 'etcd3+https://h:2379/a/b'}", "1:19", "is not a discovery URL", "etcd3+https"),
+    ("etcd: {discovery: 'srv:exa mple'}", "1:19", "", ""),
+    ("etcd: {discovery: 'etcd3+http://h:2379/t'}", "1:19", "would send who forms the cluster unprotected", "etcd3+https"),
+    ("etcd: {bootstrap: discovery, discovery: {ca: /ca.crt}}", "1:41", "`etcd.discovery.url` is missing", ""),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', cert: /c}}", "1:68", "belong together", "`key:`"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'http://h/t', ca: /c}}", "1:65", "is not asked with TLS", "https URL"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', ca: c}}", "1:66", "`c` is not an absolute", "write"),
+    ("etcd: {bootstrap: discovery, discovery: {url: 'https://h/t', crt: /c}}", "1:62", "unknown key `crt`", "`cert`"),
+    ("etcd: {discovery: 'https://discovery.etcd.io/abc'}", "1:19", "no longer maintained", "static"),
     ("etcd: {bootstrap: nwe}", "1:19", "is not one of new", "write `new`"),
     ("etcd: {quotaBytes: 8GB}", "1:20", "`8GB` is not a size", "`8GiB`"),
     ("etcd: {quotaBytes: -1}", "1:20", "not a size", ""),
@@ -262,6 +280,21 @@ fn values_keep_their_spelling() {
 }
 
 #[test]
+fn where_masters_find_each_other_reads_back() {
+    let bare = "etcd: {bootstrap: discovery, discovery: 'https://h/t'}";
+    let keyed = "etcd: {bootstrap: discovery, discovery: {url: 'etcd3+https://h:2379/t', ca: /ca, cert: /c, key: /k}}";
+    for yaml in [bare, keyed] {
+        let spec = read(yaml).unwrap();
+        assert_eq!(read(&to_yaml(&spec)).unwrap(), spec, "{}", to_yaml(&spec));
+    }
+    let flags = Overrides { discovery_url: Some("etcd3+https://h/u".into()), ..Overrides::default() };
+    let spec = load(Some(("cluster.yaml", keyed)), &flags).unwrap();
+    let discovery = spec.etcd.discovery.unwrap();
+    assert_eq!(discovery.place.to_string(), "etcd3+https://h/u");
+    assert_eq!(discovery.tls.ca.unwrap().to_str(), Some("/ca"), "a flag names another place, for the same server");
+}
+
+#[test]
 fn flags_replace_values_and_add_addresses() {
     let flags = Overrides {
         cluster_name: Some("other".into()),
@@ -271,7 +304,9 @@ fn flags_replace_values_and_add_addresses() {
         runtime: Some("containerd".into()),
         profile: Some("cis".into()),
         election: Some("native".into()),
-        etcd_bootstrap: Some("new".into()),
+        etcd_bootstrap: Some("static".into()),
+        initial_masters: vec!["m1=10.0.0.1".into(), "m2=10.0.0.2".into()],
+        discovery_url: None,
         templates: Some("my/templates".into()),
     };
     let yaml = "name: prod\nruntime: docker\nloadBalancer: {addresses: [a.example.com, 203.0.113.10]}";
@@ -290,13 +325,26 @@ fn flags_replace_values_and_add_addresses() {
         lb_ips: vec!["api.example.com".into()],
         lb_names: vec!["10.0.0.1".into(), "a b".into()],
         kubernetes_version: Some("latest".into()),
-        etcd_bootstrap: Some("static".into()),
+        etcd_bootstrap: Some("statik".into()),
         ..Overrides::default()
     };
     let error = load(None, &flags).unwrap_err();
     let places: Vec<_> = error.all_problems().iter().map(|p| p.at.as_str()).collect();
     assert_eq!(places, ["--etcd-bootstrap", "--kubernetes-version", "--lb-ip", "--lb-name", "--lb-name"]);
     assert_eq!(error.message(), "the command line has 5 mistakes");
+
+    // Masters of the command line take the place of the file's, and each is checked.
+    let masters = ["m1=10.0.0.1", "m1=10.0.0.2", "m3=10.0.0.1", "m4", "M5=10.0.0.5", "m6=x"].map(String::from);
+    let flags = Overrides {
+        etcd_bootstrap: Some("static".into()),
+        initial_masters: masters.into(),
+        discovery_url: Some("https://discovery.etcd.io/abc".into()),
+        ..Overrides::default()
+    };
+    let error = load(Some(("cluster.yaml", "masters: [{name: z, ip: 10.0.0.9}]")), &flags).unwrap_err();
+    let said: Vec<_> = error.all_problems().iter().map(|p| (p.at.as_str(), p.message.as_str())).collect();
+    assert_eq!(said.iter().filter(|(at, _)| *at == "--initial-master").count(), 5, "{said:#?}");
+    assert_eq!(said.len(), 6, "the sixth is the URL, and nothing is said about their number: {said:#?}");
 
     // A flag is a place for mistakes across values, too.
     let error = load(None, &Overrides { lb_ips: vec!["10.96.0.1".into()], ..Overrides::default() }).unwrap_err();
