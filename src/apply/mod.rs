@@ -35,6 +35,7 @@ use crate::state::PhaseId;
 use crate::state::desired::{Desired, DesiredUnit};
 use crate::state::facts::Tools;
 use crate::state::observed::{ContentFact, Observed};
+use crate::token::Role;
 use event::{Event, Sink};
 use perform::Performer;
 use record::Ledger;
@@ -42,8 +43,10 @@ use record::Ledger;
 /// Unit of the etcd member.
 pub const ETCD_UNIT: &str = "etcd.service";
 
-/// The master a run makes: everything that decides its desired state.
+/// The master, or the worker, a run makes: everything that decides its desired state.
 pub struct Master {
+    /// What it is.
+    pub role: Role,
     /// The resolved spec.
     pub spec: ClusterSpec,
     /// This node.
@@ -132,7 +135,10 @@ impl Master {
         let external_ca = observed.at(&pki.join("ca.crt")).is_some() && observed.at(&pki.join("ca.key")).is_none();
         let initial_cluster = observed.record.initial_cluster().cloned();
         let given = Given { sealed, token, initial_cluster, external_ca };
-        let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
+        let mut desired = match self.role {
+            Role::Master => compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?,
+            Role::Worker => compose::worker(&self.spec, &self.this, &self.tools, &self.templates)?,
+        };
         (self.adapt)(&mut desired);
         Ok(desired)
     }

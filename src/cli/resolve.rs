@@ -16,6 +16,7 @@ use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode, address, file};
 use crate::state::Owner;
 use crate::state::facts::HostFacts;
+use crate::token::Role;
 
 /// Units that cannot start without their program.
 const UNIT_PROGRAMS: [(&str, &str); 5] = [
@@ -72,11 +73,16 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     let record = observe::record(&host, &layout.record())?;
     let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
+    let known = record.worker.as_ref().map(|worker| worker.ip.to_string());
+    let args = &SpecArgs { advertise_ip: args.advertise_ip.clone().or(known), ..args.clone() };
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
-    if !spec.masters.iter().any(|m| m.name == node.name) {
+    if record.worker.is_none() && !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
     let mut master = assemble(spec, node, &facts)?;
+    if record.worker.is_some() {
+        master.role = Role::Worker;
+    }
     if root.is_none() && record.etcd.is_some() {
         master.spec.masters = masters(&host, &master).unwrap_or(master.spec.masters);
     }
@@ -103,6 +109,7 @@ pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Resu
     let tools = preflight::tools(facts, &spec);
     let missing: Vec<_> = UNIT_PROGRAMS.iter().filter(|(_, program)| !facts.programs.contains_key(*program)).collect();
     Ok(Master {
+        role: Role::Master,
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
         tools,
@@ -157,7 +164,7 @@ pub(super) fn node(
     let mut problems = vec![];
     let name = match (&args.name, recorded) {
         (Some(name), Some(recorded)) if name != recorded => {
-            let message = format!("this is the master {recorded} already; it cannot become {name}");
+            let message = format!("this host is {recorded} already; it cannot become {name}");
             return Err(Error::conflict(message).hint("hamaster reset, or for a bundle another --out DIR"));
         }
         (Some(name), _) => name.clone(),

@@ -7,7 +7,9 @@ mod desk;
 mod door;
 mod join;
 mod members;
+mod names;
 pub mod refusals;
+mod signing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

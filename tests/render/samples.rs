@@ -48,7 +48,12 @@ pub fn spec(minor: u32) -> ClusterSpec {
             snapshots: Some(hamaster::spec::SnapshotSpec::default()),
         },
         runtime: Runtime::Docker,
-        network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
+        network: NetworkSpec {
+            plugin: NetworkPlugin::Flannel,
+            backend: FlannelBackend::Vxlan,
+            path: NetworkPath::Cni,
+            leases: FlannelLeases::Etcd,
+        },
         election: ElectionSpec {
             mode: ElectionMode::Podmaster,
             lease_duration: Duration::from_secs(10),
@@ -128,7 +133,7 @@ impl Set {
 
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
         let etcd = EtcdStart { sealed: false, token: TOKEN, initial_cluster: None };
-        Self::render(&Input { spec, this, tools, etcd, external_ca: false })
+        Self::render(&Input { spec, this, role: hamaster::token::Role::Master, tools, etcd, external_ca: false })
     }
 
     pub fn render(input: &Input) -> Self {
