@@ -92,6 +92,9 @@ pub fn variants(minor: u32) -> Vec<(String, ClusterSpec)> {
                     }
                     let mut spec = if profile == Profile::Cis { cis(self::spec(minor)) } else { self::spec(minor) };
                     (spec.runtime, spec.election.mode, spec.network.path) = (runtime, mode, path);
+                    if runtime == Runtime::Containerd {
+                        spec.network.leases = FlannelLeases::Kubernetes;
+                    }
                     out.push((format!("1.{minor} {runtime:?} {profile:?} {mode:?} {path:?}"), spec));
                 }
             }
@@ -113,7 +116,13 @@ pub fn this(spec: &ClusterSpec) -> ThisNode {
     ThisNode { node: spec.masters[0].clone(), loopback: [127, 0, 0, 1].into(), layout: Layout::host() }
 }
 
-/// Everything rendered for one master.
+/// A worker on a real host.
+pub fn worker() -> ThisNode {
+    let node = Node { name: "w1".into(), ip: [10, 0, 1, 1].into() };
+    ThisNode { node, loopback: [127, 0, 0, 1].into(), layout: Layout::host() }
+}
+
+/// Everything rendered for one node.
 pub struct Set {
     pub files: Vec<ManagedFile>,
     pub units: Vec<DesiredUnit>,
@@ -134,6 +143,14 @@ impl Set {
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
         let etcd = EtcdStart { sealed: false, token: TOKEN, initial_cluster: None };
         Self::render(&Input { spec, this, role: hamaster::token::Role::Master, tools, etcd, external_ca: false })
+    }
+
+    /// What a worker has.
+    pub fn worker(spec: &ClusterSpec) -> Self {
+        let etcd = EtcdStart { sealed: true, token: TOKEN, initial_cluster: None };
+        let (this, tools) = (worker(), render::assumed_tools(spec));
+        let role = hamaster::token::Role::Worker;
+        Self::render(&Input { spec, this: &this, role, tools: &tools, etcd, external_ca: true })
     }
 
     pub fn render(input: &Input) -> Self {

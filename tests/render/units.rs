@@ -65,7 +65,7 @@ fn root(set: &Set, dir: &Path) -> Vec<String> {
     names
 }
 
-fn verify(set: &Set) -> Option<String> {
+pub fn verify(set: &Set) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let names = root(set, dir.path());
     let root = format!("--root={}", dir.path().display());
