@@ -32,7 +32,7 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
     let found = Marker::find(&host, &layout)?;
-    may_be_a_worker(&record, found.as_ref())?;
+    may_be_a_worker(&record, found.as_ref(), &layout)?;
     let at = root.unwrap_or(Path::new("/"));
     let blank = file::load(None, &Overrides::default())?;
     let mut origins = vec![];
@@ -44,7 +44,7 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     let node = resolve::node(&named, &blank, record.node.as_deref(), &seen, &mut origins)?;
 
     let mut visit = None;
-    let (mut marker, welcome, spec) = match (found, &record.worker) {
+    let (marker, welcome, spec) = match (found, &record.worker) {
         // The host is a worker: what it holds is judged by the spec it has.
         (None, Some(_)) => (None, None, resolve::cluster(&SpecArgs::default(), &host)?),
         (Some(marker), _) if marker.cluster.is_some() => {
@@ -82,22 +82,19 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
         ui.say(&format!("{}{notes}{api}{steps}{}", head(ui, &title, &origins), plan_view::summary(&plan.phases)));
     }
     ui.confirm(&format!("Make this host {title}?"), args.yes)?;
-    if let (Some(welcome), Some(begun)) = (&welcome, marker.take()) {
-        marker = Some(join::import(&mut host, &master, begun, welcome)?);
-    }
-    if marker.is_none() {
-        // A certificate may be due: a new attempt, which a master will ask a token for.
-        let cluster = cluster_of(&master, &record);
-        marker = Some(begin(&mut host, &layout, &master.this.node, Some(cluster))?);
-    }
     let node = master.this.node.clone();
+    let marker = match (marker, &welcome) {
+        (Some(begun), Some(welcome)) => join::import(&mut host, &master, begun, welcome)?,
+        (Some(begun), None) => begun,
+        // A certificate may be due: a new attempt, which a master will ask a token for.
+        (None, _) => begin(&mut host, &layout, &node, Some(cluster_of(&master, &record)))?,
+    };
     let mut sign = |requests| {
         let there = match &visit {
             Some(there) => there,
             None => visit.insert(Visit::new(args, &node, ui)?),
         };
-        let missing = || Error::conflict("the marker is gone").hint("hamaster join --worker    # again");
-        Ok(there.ask(marker.as_ref().ok_or_else(missing)?, &node, requests)?.certificates)
+        Ok(there.ask(&marker, &node, requests)?.certificates)
     };
     let outcome = go(ui, |sink| worker::join(&mut host, &master, &choice, plan, &mut sign, sink))?;
     finish(ui, &outcome, &title)?;
@@ -108,11 +105,14 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
 }
 
 /// A host is one thing. What was begun is finished or taken back first.
-fn may_be_a_worker(record: &Record, found: Option<&Marker>) -> Result<()> {
+fn may_be_a_worker(record: &Record, found: Option<&Marker>, layout: &Layout) -> Result<()> {
     let why = match (found, record) {
         (Some(marker), _) if marker.role == Role::Master => "this host is in the middle of joining as a master",
         (_, Record { etcd: Some(_), .. }) => "this host is a master",
-        (None, Record { node: Some(_), worker: None, .. }) => "`hamaster init` has begun to make this host a master",
+        // All that a join has before its marker is the place for it.
+        (None, Record { worker: None, files, .. }) if files.keys().any(|file| *file != Marker::path(layout)) => {
+            "`hamaster init` has begun to make this host a master"
+        }
         _ => return Ok(()),
     };
     Err(Error::conflict(why).hint("hamaster reset    # to make it a worker instead"))
