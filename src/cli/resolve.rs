@@ -119,7 +119,7 @@ pub(super) fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Resu
                 if let Some(unit) = desired.units.iter_mut().find(|u| u.run && u.name == *unit) {
                     (unit.run, unit.enable) = (false, false);
                     desired.notes.push(format!(
-                        "{} is not started: {program} is not installed; install it and run hamaster init again",
+                        "{} is not started: {program} is not installed; install it and run the same command again",
                         unit.name
                     ));
                 }

@@ -39,6 +39,8 @@ fn bare_host(lab: &Lab) -> Machine<'_> {
     ] {
         host.write(path, &STAND_IN.replace("@VERSION@", version), 0o755);
     }
+    // flannel's key in etcd is one more thing to be put in the right order and taken back.
+    host.write("/etc/cluster.yaml", "network: { leases: etcd }\n", 0o644);
     host.boot();
     host
 }
@@ -55,7 +57,7 @@ fn break_etcd(host: &Machine, instead: &str) {
 /// comes with the package, has to be adopted.
 fn words() -> Vec<&'static str> {
     let mut words =
-        "hamaster init --yes --adopt --name m1 --advertise-ip 192.0.2.11 --lb-ip 192.0.2.100 --runtime containerd \
+        "hamaster init -c /etc/cluster.yaml --yes --adopt --name m1 --advertise-ip 192.0.2.11 --lb-ip 192.0.2.100 --runtime containerd \
                      --election native --kubernetes-version v1.20.2"
             .split_whitespace()
             .collect::<Vec<_>>();
