@@ -6,8 +6,8 @@ use std::path::Path;
 
 use hamaster::admission::{Pem, Request};
 use hamaster::error::Kind;
-use hamaster::pki::{inspect, issue};
-use hamaster::spec::{Address, KeyAlgorithm};
+use hamaster::pki::inspect;
+use hamaster::spec::Address;
 use hamaster::state::Digest;
 use hamaster::token::{Role, Token};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
@@ -19,10 +19,7 @@ fn worker(token: &Token, node: &str, requests: Vec<Pem>) -> Request {
 }
 
 fn key() -> KeyPair {
-    KeyPair::try_from(issue::key(KeyAlgorithm::EcdsaP256).unwrap().expose().to_vec().as_slice()).unwrap_or_else(|_| {
-        KeyPair::from_pem(&String::from_utf8(issue::key(KeyAlgorithm::EcdsaP256).unwrap().expose().to_vec()).unwrap())
-            .unwrap()
-    })
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
 /// A request that asks for everything.
@@ -124,7 +121,7 @@ fn a_request_that_is_not_good_is_not_signed() {
     let other = greedy(&key());
     // The body of one, the signature of the other.
     let mixed = {
-        let der = |pem: &str| rcgen_der(pem);
+        let der = |pem: &str| der_of(pem);
         let (one, two) = (der(&good), der(&other));
         let at = one.len() - 60;
         pem(&[&one[..at], &two[two.len() - 60..]].concat())
@@ -151,7 +148,7 @@ fn a_request_that_is_not_good_is_not_signed() {
     m1.ask(&worker(&token, "w1", vec![Pem { id: "kubelet-client".into(), pem: good }])).unwrap();
 }
 
-fn rcgen_der(pem: &str) -> Vec<u8> {
+fn der_of(pem: &str) -> Vec<u8> {
     use base64::Engine;
     let body: String = pem.lines().filter(|l| !l.starts_with('-')).collect();
     base64::engine::general_purpose::STANDARD.decode(body).unwrap()
