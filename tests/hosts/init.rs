@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Stands in for a daemon that Debian has no package of: knows its version, says it is ready, stays. It says so itself:
 /// systemd does not listen to a child (systemd-notify) of a unit with few capabilities.
-const STAND_IN: &str = r#"#!/usr/bin/perl
+pub const STAND_IN: &str = r#"#!/usr/bin/perl
 use Socket;
 if ("@ARGV" =~ /version/) { print "@VERSION@\n"; exit 0 }
 if (my $systemd = $ENV{NOTIFY_SOCKET}) {
@@ -116,17 +116,17 @@ fn units(host: &Machine) -> BTreeSet<String> {
 }
 
 /// The host as it is now, on its disk and in systemd, to be compared later.
-struct Before {
+pub struct Before {
     tree: Tree,
     units: BTreeSet<String>,
 }
 
 impl Before {
-    fn of(host: &Machine) -> Self {
+    pub fn of(host: &Machine) -> Self {
         Self { tree: Tree::of(host), units: units(host) }
     }
 
-    fn assert_unchanged(&self, host: &Machine, after: &str) {
+    pub fn assert_unchanged(&self, host: &Machine, after: &str) {
         Tree::of(host).assert_same_as(&self.tree, after);
         let changed: Vec<_> = units(host).symmetric_difference(&self.units).cloned().collect();
         assert!(changed.is_empty(), "units changed: {after}: {changed:#?}");

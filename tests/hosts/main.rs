@@ -15,3 +15,4 @@ mod kubelet;
 mod lab;
 mod machine;
 mod tree;
+mod worker;
