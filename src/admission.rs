@@ -45,6 +45,9 @@ pub struct Request {
     pub ip: IpAddr,
     /// What it wants to be.
     pub role: Role,
+    /// What a worker, which has no CA's key, wants signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Pem>,
 }
 
 /// It is admitted.
@@ -61,6 +64,19 @@ pub struct Welcome {
     pub masters: Vec<Host>,
     /// Files of the bundle.
     pub files: Vec<File>,
+    /// What a worker wanted signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Pem>,
+}
+
+/// A signing request or a certificate, and the row of the catalogue it is for. Nothing secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pem {
+    /// `kubelet-client`, …
+    pub id: String,
+    /// As PEM.
+    pub pem: String,
 }
 
 /// It is not admitted.
@@ -68,6 +84,9 @@ pub struct Welcome {
 pub struct Refusal {
     /// Why, as far as whoever asks may know.
     pub error: String,
+    /// What helps, where it is not the usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// A master, for a joiner.
@@ -108,6 +127,12 @@ impl From<Bytes> for String {
     fn from(bytes: Bytes) -> Self {
         STANDARD.encode(bytes.0.expose())
     }
+}
+
+/// What a worker is given of them: what it must trust, and nothing that could make it trusted.
+pub fn shared_with_workers(spec: &ClusterSpec) -> Vec<(PathBuf, u32)> {
+    let ca = Layout::host().pki().join("ca.crt");
+    shared(spec).into_iter().filter(|(path, _)| *path == ca).collect()
 }
 
 /// The files that are the cluster's, each with its mode: what a master is given. A file that a spec does without is

@@ -132,6 +132,7 @@ fn the_rendered_control_plane_runs() {
     secrets_are_encrypted_at_rest(&lab);
     what_was_done_is_in_the_audit_log(&lab);
     the_controllers_and_the_scheduler_work(&lab);
+    a_worker_is_the_node_it_says_and_no_other(&lab);
     a_second_up_changes_nothing(&lab);
     a_new_load_balancer_reaches_the_served_certificate(&lab);
 }
@@ -187,6 +188,101 @@ fn the_controllers_and_the_scheduler_work(lab: &Lab) {
     eventually("the scheduler has judged the pod", || {
         said(&lab.kubectl("admin", &["get", "events"])).contains("FailedScheduling")
     });
+}
+
+/// An image that joins as a worker, at a door like every master's; then what the API takes its certificates for.
+fn a_worker_is_the_node_it_says_and_no_other(lab: &Lab) {
+    let hamaster = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_hamaster")).args(args).stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", said(&out));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    // A lab has no pod network; here the API is to know of flannel, though no flanneld runs.
+    let file = lab.dir.path().join("lab/cluster.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    assert!(yaml.contains("plugin: none"), "{yaml}");
+    std::fs::write(&file, yaml.replace("plugin: none", "plugin: flannel")).unwrap();
+    let again = lab.hamaster("up");
+    assert!(again.contains("create the RBAC bindings"), "{again}");
+    let (prefix, root) = (lab.path(""), lab.dir.path().join("w1"));
+    let token = lab.dir.path().join("token");
+    let made = hamaster(&["token", "create", "--worker", "--prefix", prefix.to_str().unwrap()]);
+    std::fs::write(&token, made).unwrap();
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let door = Door::open(&prefix);
+    let address = lab.address();
+    eventually("the door is open", || std::net::TcpStream::connect(format!("{address}:7443")).is_ok());
+    let words = ["join", &address, "--worker", "--name", "w1", "--advertise-ip", "192.0.2.21", "--yes"];
+    let more = ["--ignore-preflight", "all", "--token-file", token.to_str().unwrap(), "--root", root.to_str().unwrap()];
+    hamaster(&[&words[..], &more].concat());
+    drop(door);
+
+    let kubectl = |flags: &[String], args: &[&str]| {
+        let mut command = Command::new(lab.programs.join("kubectl"));
+        command.args(flags).args(args).env("HOME", lab.dir.path()).env("KUBECONFIG", "/dev/null").stdin(Stdio::null());
+        said(&command.output().unwrap())
+    };
+    let file = |name: &str| root.join(name).display().to_string();
+    let pem = file("var/lib/kubelet/pki/kubelet-client-current.pem");
+    let kubelet = [
+        format!("--server=https://{address}:6443"),
+        format!("--certificate-authority={}", file("etc/kubernetes/pki/ca.crt")),
+        format!("--client-certificate={pem}"),
+        format!("--client-key={pem}"),
+    ];
+    let node = |name: &str| {
+        let at = lab.dir.path().join(format!("{name}.json"));
+        let json = format!(r#"{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{name}"}}}}"#);
+        std::fs::write(&at, json).unwrap();
+        at.display().to_string()
+    };
+    let own = kubectl(&kubelet, &["create", "-f", &node("w1")]);
+    assert!(own.contains("node/w1 created"), "{own}");
+    let other = kubectl(&kubelet, &["create", "-f", &node("w2")]);
+    assert!(other.contains("node \"w1\" is not allowed to modify node \"w2\""), "{other}");
+    let secrets = kubectl(&kubelet, &["get", "secrets", "-A"]);
+    assert!(secrets.contains("User \"system:node:w1\" cannot list"), "{secrets}");
+
+    // flannel's own identity: nodes and their status, and nothing else.
+    let flannel = [format!("--kubeconfig={}", file("etc/kubernetes/flannel.conf"))];
+    let nodes = kubectl(&flannel, &["get", "nodes", "-o", "name"]);
+    assert!(nodes.contains("node/w1"), "{nodes}");
+    let can = |words: &str| {
+        let said = kubectl(&flannel, &[&["auth", "can-i"], &words.split(' ').collect::<Vec<_>>()[..]].concat());
+        said.lines().next().unwrap_or_default().to_owned()
+    };
+    for (words, answer) in [
+        ("watch nodes", "yes"),
+        ("patch nodes --subresource=status", "yes"),
+        ("patch nodes", "no"),
+        ("delete nodes", "no"),
+        ("get pods", "no"),
+        ("get secrets", "no"),
+    ] {
+        assert_eq!(can(words), answer, "{words}");
+    }
+    // The controller-manager gives the worker its subnet, which flannel takes from there.
+    eventually("the worker has a subnet", || {
+        kubectl(&flannel, &["get", "node", "w1", "-o", "jsonpath={.spec.podCIDR}"]).starts_with("10.244.")
+    });
+}
+
+/// `hamaster serve`, which a lab does not run.
+struct Door(std::process::Child);
+
+impl Door {
+    fn open(prefix: &Path) -> Self {
+        let mut serve = Command::new(env!("CARGO_BIN_EXE_hamaster"));
+        serve.args(["serve", "--prefix"]).arg(prefix).stdin(Stdio::null()).stderr(Stdio::null());
+        Self(serve.spawn().unwrap())
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn a_second_up_changes_nothing(lab: &Lab) {

@@ -13,6 +13,7 @@ use crate::render::Templates;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode};
 use crate::state::facts::HostFacts;
+use crate::token::Role;
 
 /// Units that cannot start without their program.
 const UNIT_PROGRAMS: [(&str, &str); 5] = [
@@ -34,6 +35,7 @@ pub fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Mast
     let path = |(name, program): (&String, &crate::state::facts::Program)| (name.clone(), program.path.clone());
     let programs: BTreeMap<String, PathBuf> = facts.programs.iter().map(path).collect();
     Ok(Master {
+        role: Role::Master,
         templates: templates(spec.templates.as_deref())?,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout },
         tools,
@@ -45,7 +47,7 @@ pub fn assemble(spec: ClusterSpec, node: Node, facts: &HostFacts) -> Result<Mast
                 if let Some(unit) = desired.units.iter_mut().find(|u| u.run && u.name == *unit) {
                     (unit.run, unit.enable) = (false, false);
                     desired.notes.push(format!(
-                        "{} is not started: {program} is not installed; install it and run hamaster init again",
+                        "{} is not started: {program} is not installed; install it and run the same command again",
                         unit.name
                     ));
                 }

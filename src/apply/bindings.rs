@@ -1,4 +1,4 @@
-//! The RBAC bindings a cluster needs from its first minute (kubernetes/kubeadm#3310: without them logs and exec break).
+//! The RBAC roles and bindings a cluster needs from its first minute (kubernetes/kubeadm#3310: without them logs and exec break).
 
 use crate::apply::apiserver;
 use crate::apply::event::Sink;
@@ -25,14 +25,10 @@ pub(super) fn apply(host: &Host, this: &ThisNode, sink: Sink<'_>) -> Result<Dige
         .map_err(|e| Error::conflict(format!("{} does not read", file.display())).cause(e))?;
     for object in objects.iter().filter(|o| o.is_object()) {
         let name = object.pointer("/metadata/name").and_then(|n| n.as_str()).unwrap_or_default();
-        http::apply_object(
-            at,
-            &tls,
-            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-            name,
-            &object.to_string(),
-        )
-        .map_err(|why| Error::apply(format!("the API refused ClusterRoleBinding {name}")).cause(why))?;
+        let kind = object.pointer("/kind").and_then(|k| k.as_str()).unwrap_or_default();
+        let collection = format!("/apis/rbac.authorization.k8s.io/v1/{}s", kind.to_lowercase());
+        http::apply_object(at, &tls, &collection, name, &object.to_string())
+            .map_err(|why| Error::apply(format!("the API refused {kind} {name}")).cause(why))?;
     }
     Ok(Digest::of(&yaml))
 }

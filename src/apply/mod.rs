@@ -41,6 +41,7 @@ use crate::state::PhaseId;
 use crate::state::desired::{Desired, DesiredUnit};
 use crate::state::facts::Tools;
 use crate::state::observed::{ContentFact, Observed};
+use crate::token::Role;
 use event::{Event, Sink};
 use perform::Performer;
 use record::Ledger;
@@ -48,8 +49,10 @@ use record::Ledger;
 /// Unit of the etcd member.
 pub const ETCD_UNIT: &str = "etcd.service";
 
-/// The master a run makes: everything that decides its desired state.
+/// The master, or the worker, a run makes: everything that decides its desired state.
 pub struct Master {
+    /// What it is.
+    pub role: Role,
     /// The resolved spec.
     pub spec: ClusterSpec,
     /// This node.
@@ -163,7 +166,10 @@ impl Master {
         let joining = observed.record.joining.as_ref().filter(|_| stage == Stage::Joining);
         let initial_cluster = joining.and_then(|j| j.initial_cluster.clone());
         let given = Given { sealed: stage != Stage::Founding, token, initial_cluster, external_ca };
-        let mut desired = compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?;
+        let mut desired = match self.role {
+            Role::Master => compose::desired(&self.spec, &self.this, &self.tools, &self.templates, &given)?,
+            Role::Worker => compose::worker(&self.spec, &self.this, &self.tools, &self.templates)?,
+        };
         (self.adapt)(&mut desired);
         Ok(desired)
     }

@@ -13,6 +13,7 @@ use crate::host::{Host, Lock, clock, observe};
 use crate::preflight;
 use crate::spec::ThisNode;
 use crate::state::PhaseId;
+use crate::token::Role;
 use crate::ui::progress::Progress;
 use crate::ui::{Format, Tone, Ui, plan_view};
 
@@ -64,6 +65,11 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let Resolved { mut host, mut master, facts, mut origins } = resolve::master(&args.spec, global)?;
     clock::watch_interrupts()?;
     let _lock = lock(&host, ui)?;
+    if master.role == Role::Worker {
+        let message =
+            format!("this host is the worker {}: it must not make a cluster of its own", master.this.node.name);
+        return Err(Error::conflict(message).hint("hamaster join --worker").hint("hamaster reset"));
+    }
     if Marker::find(&host, &master.this.layout)?.is_some() {
         let message = "this host is in the middle of joining a cluster: it must not make one of its own";
         return Err(Error::conflict(message)

@@ -1,4 +1,6 @@
-//! `hamaster join`: makes this host one more master.
+//! `hamaster join`: makes this host one more master, or a worker.
+
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::admission::{self, Bytes, Request};
+use crate::admission::{self, Bytes, Pem, Request};
 use crate::apply::assembly;
 use crate::apply::join::{self, Choice, Cluster, Marker};
 use crate::cli::change::{checks, go, head, lock};
@@ -43,6 +45,9 @@ pub struct JoinArgs {
     /// Address the other masters reach this one at [default: source address of the default route]
     #[arg(long, value_name = "IP")]
     advertise_ip: Option<String>,
+    /// Make this host a worker, with a token for workers; also below --root
+    #[arg(long, conflicts_with = "replace")]
+    worker: bool,
     /// This node is a voter whose disk was lost: remove it, and join anew
     #[arg(long)]
     replace: bool,
@@ -60,11 +65,14 @@ pub struct JoinArgs {
     ignore_preflight: Vec<String>,
 }
 
-/// Makes this host one more master of a cluster.
+/// Makes this host one more master of a cluster, or a worker.
 ///
 /// # Errors
 /// By kind: configuration, preflight or a refusal by the cluster, conflict, or a failure while applying.
 pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
+    if args.worker {
+        return worker::join(args, global, ui);
+    }
     if global.root.is_some() {
         return Err(
             Error::usage("an image cannot join a cluster: it does not run").hint("hamaster join    # on the host")
@@ -76,6 +84,10 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     let layout = Layout::host();
     let record = observe::record(&host, &layout.record())?;
     let found = Marker::find(&host, &layout)?;
+    if record.worker.is_some() || found.as_ref().is_some_and(|marker| marker.role == Role::Worker) {
+        let hint = "hamaster join --worker    # to go on with that; or hamaster reset";
+        return Err(Error::conflict("this host is a worker, or about to be one").hint(hint));
+    }
     if let (None, Some(member), false) = (&found, &record.etcd, args.replace) {
         let message = format!("this host is a master of the cluster {} already", member.cluster_id);
         return Err(Error::conflict(message)
@@ -149,29 +161,13 @@ fn ask(
     found: Option<Marker>,
     ui: &Ui,
 ) -> Result<(Marker, admission::Welcome)> {
-    if args.masters.is_empty() && args.bundle.offline.is_none() {
-        return Err(Error::usage("no master is named").hint("hamaster join 10.0.0.1 --token-file FILE"));
-    }
-    if let Err(mistake) = address::node_name(&node.name) {
-        return Err(Error::usage(mistake.message).hint("--name NAME"));
-    }
     if let Some(file) = &args.bundle.offline {
         let welcome = args.bundle.open(file, &node.name, ui)?;
         return Ok((noted(host, layout, node, found)?, welcome));
     }
-    let masters: Vec<SocketAddr> =
-        args.masters.iter().map(|m| names::addresses(m, admission::PORT)).collect::<Result<Vec<_>>>()?.concat();
-    let token = token(args, ui)?;
+    let there = Visit::new(args, node, ui)?;
     let marker = noted(host, layout, node, found)?;
-    let request = Request {
-        token: token.id.clone(),
-        secret: Bytes(token.secret().clone()),
-        attempt: marker.attempt.clone(),
-        node: node.name.clone(),
-        ip: node.ip,
-        role: Role::Master,
-    };
-    let welcome = doorbell::ask(&masters, &token.ca_pin, &request)?;
+    let welcome = there.ask(&marker, node, vec![])?;
     Ok((marker, welcome))
 }
 
@@ -180,9 +176,46 @@ fn noted(host: &mut Host, layout: &Layout, node: &Node, found: Option<Marker>) -
     if let Some(marker) = found {
         return Ok(marker);
     }
-    let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
+    let attempt = Bytes(Secret::new(identity::random::<32>()?.to_vec()));
+    let marker = Marker { role: Role::Master, attempt, cluster: None };
     marker.save(host, layout, &node.name)?;
     Ok(marker)
+}
+
+/// Whom to ask, and what to show them.
+struct Visit {
+    masters: Vec<SocketAddr>,
+    token: Token,
+}
+
+impl Visit {
+    fn new(args: &JoinArgs, node: &Node, ui: &Ui) -> Result<Self> {
+        if args.masters.is_empty() {
+            let worker = if args.worker { " --worker" } else { "" };
+            let hint = format!("hamaster join 10.0.0.1 --token-file FILE{worker}");
+            return Err(Error::usage("no master is named").hint(hint));
+        }
+        if let Err(mistake) = address::node_name(&node.name) {
+            return Err(Error::usage(mistake.message).hint("--name NAME"));
+        }
+        let masters: Vec<SocketAddr> =
+            args.masters.iter().map(|m| names::addresses(m, admission::PORT)).collect::<Result<Vec<_>>>()?.concat();
+        Ok(Self { masters, token: token(args, ui)? })
+    }
+
+    /// Asks to be what `marker` says, and to have `requests` signed.
+    fn ask(&self, marker: &Marker, node: &Node, requests: Vec<Pem>) -> Result<admission::Welcome> {
+        let request = Request {
+            token: self.token.id.clone(),
+            secret: Bytes(self.token.secret().clone()),
+            attempt: marker.attempt.clone(),
+            node: node.name.clone(),
+            ip: node.ip,
+            role: marker.role,
+            requests,
+        };
+        doorbell::ask(&self.masters, &self.token.ca_pin, &request)
+    }
 }
 
 fn token(args: &JoinArgs, ui: &Ui) -> Result<Token> {

@@ -217,6 +217,10 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let _lock = lock(&host, ui)?;
     let record = observe::record(&host, &Layout::host().record())?;
     let departure = match record.etcd {
+        None if record.worker.is_some() => {
+            let hint = "hamaster reset    # then, on a master: kubectl delete node";
+            return Err(Error::conflict("this host is a worker: it is no member of anything").hint(hint));
+        }
         None if record.node.is_none() => return Err(Error::conflict("this host is no master").hint("hamaster status")),
         // It has left the cluster already: what is left is its own.
         None => None,

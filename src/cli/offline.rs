@@ -13,7 +13,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::admission::Welcome;
+use crate::admission::{self, Welcome};
 use crate::apply::join::welcome;
 use crate::archive::{self, Entry, Key, Kind};
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub(super) fn create(
     let missing = || Error::conflict("etcd holds no cluster spec yet").hint("hamaster init    # finish it");
     let registered = etcd.spec()?.ok_or_else(missing)?;
     let spec = load(Some((keys::SPEC, &registered.spec)), &Overrides::default())?;
-    let given = welcome(host, this, registered, &spec, etcd.status()?.cluster_id)?;
+    let given = welcome(host, this, registered, &spec, admission::shared(&spec), etcd.status()?.cluster_id)?;
     let expires = clock::now() + life;
     let terms = Terms { node, expires: expires.unix_timestamp() };
     let key = Key::generate()?;

@@ -1,5 +1,7 @@
 //! Commands that only look: render, status, doctor, man.
 
+mod worker;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ use crate::spec::layout::Layout;
 use crate::spec::{EtcdBootstrap, Node, ThisNode, address};
 use crate::state::Owner;
 use crate::state::observed::{Observed, Record};
+use crate::token::Role;
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
 /// `hamaster render`
@@ -116,6 +119,9 @@ fn render_node(args: &SpecArgs, masters: &[Node]) -> Result<Node> {
 /// When the host cannot be read. Exit code 4 when hamaster set it up and something is unhealthy.
 pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
     let Resolved { host, master, .. } = resolve::master(&SpecArgs::default(), global)?;
+    if master.role == Role::Worker {
+        return worker::status(&host, &master, ui);
+    }
     let observed = master.observe(&host)?;
     let desired = master.desired(&observed)?;
     let owned = observed.record.node.is_some();
@@ -225,7 +231,12 @@ fn status_text(ui: &Ui, report: &serde_json::Value, owned: bool) -> String {
 pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
     let Resolved { host, master, facts, .. } = resolve::master(&args.spec, global)?;
     let observed = master.observe(&host)?;
-    let scope = if global.root.is_some() { preflight::Scope::Image } else { preflight::Scope::Host };
+    let scope = match (master.role, global.root.is_some()) {
+        (Role::Master, false) => preflight::Scope::Host,
+        (Role::Master, true) => preflight::Scope::Image,
+        (Role::Worker, false) => preflight::Scope::Worker,
+        (Role::Worker, true) => preflight::Scope::WorkerImage,
+    };
     let findings = preflight::run(scope, &master.spec, &master.this, &facts, &observed, clock::now());
     let plan = apply::preview(&host, &master, &Options::default());
     let conflict = plan.as_ref().err().map(|e| e.to_string());
@@ -251,7 +262,13 @@ pub fn doctor(args: &DoctorArgs, global: &Global, ui: &Ui) -> Result<ExitCode> {
                     if owned || ui.verbose { plan_view::text(ui, &preview.phases, false) } else { String::new() };
                 let what = if owned { "left" } else { "what init would do here" };
                 let summary = plan_view::summary(&preview.phases);
-                ui.out(&format!("plan: {what}: {summary}\n{steps}      hint: hamaster init --dry-run\n"));
+                ui.out(&format!(
+                    "plan: {what}: {summary}\n{steps}      hint: {}\n",
+                    match master.role {
+                        Role::Master => "hamaster init --dry-run",
+                        Role::Worker => "hamaster join --worker",
+                    }
+                ));
             }
         }
         if findings.is_empty() {

@@ -18,6 +18,7 @@ use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::facts::HostFacts;
 use crate::state::observed::Record;
 use crate::state::{Digest, Owner};
+use crate::token::Role;
 
 /// Everything a command needs that changes this host.
 pub(super) struct Resolved {
@@ -65,9 +66,11 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     let record = observe::record(&host, &layout.record())?;
     let facts = facts::gather(root.unwrap_or(Path::new("/")), &spec, &layout);
     let mut origins = vec![];
+    let known = record.worker.as_ref().map(|worker| worker.ip.to_string());
+    let args = &SpecArgs { advertise_ip: args.advertise_ip.clone().or(known), ..args.clone() };
     let node = node(args, &spec, record.node.as_deref(), &facts, &mut origins)?;
     founders(&mut spec, &node, &record)?;
-    if !spec.masters.iter().any(|m| m.name == node.name) {
+    if record.worker.is_none() && !spec.masters.iter().any(|m| m.name == node.name) {
         spec.masters.push(node.clone());
     }
     let this = this_node(node.clone());
@@ -80,6 +83,9 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
     }
     let mut master = assemble(spec, node, &facts)?;
     master.over = registered.map_or(Over::Nothing, Over::This);
+    if record.worker.is_some() {
+        master.role = Role::Worker;
+    }
     Ok(Resolved { host, master, facts, origins })
 }
 
@@ -178,7 +184,7 @@ pub(super) fn node(
     let mut problems = vec![];
     let name = match (&args.name, recorded) {
         (Some(name), Some(recorded)) if name != recorded => {
-            let message = format!("this is the master {recorded} already; it cannot become {name}");
+            let message = format!("this host is {recorded} already; it cannot become {name}");
             return Err(Error::conflict(message).hint("hamaster reset, or for a bundle another --out DIR"));
         }
         (Some(name), _) => name.clone(),

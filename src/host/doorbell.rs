@@ -116,13 +116,16 @@ async fn read(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>, St
 }
 
 fn refusal_of(status: u16, body: &[u8]) -> Unanswered {
-    let said = match serde_json::from_slice::<Refusal>(body) {
-        // What another host says is shown, but draws nothing on this terminal.
-        Ok(refusal) => refusal.error.chars().take(300).flat_map(char::escape_debug).collect(),
-        Err(_) => format!("HTTP {status}"),
+    // What another host says is shown, but draws nothing on this terminal.
+    let shown = |text: &str| text.chars().take(300).flat_map(char::escape_debug).collect::<String>();
+    let (said, helps) = match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => (shown(&refusal.error), refusal.hint.as_deref().map(shown)),
+        Err(_) => (format!("HTTP {status}"), None),
     };
-    let refused =
-        |hint: &str| Unanswered::Final(Error::refused("the cluster does not admit this host").cause(&said).hint(hint));
+    let refused = |usual: &str| {
+        let hint = helps.as_deref().unwrap_or(usual);
+        Unanswered::Final(Error::refused("the cluster does not admit this host").cause(&said).hint(hint))
+    };
     match status {
         401 | 403 => refused(NEW_TOKEN),
         409 => refused("--name NAME    # or `hamaster master list` on a master, to see who has the name"),

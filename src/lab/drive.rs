@@ -20,6 +20,7 @@ use crate::render::Templates;
 use crate::state::facts::HostFacts;
 use crate::state::observed::Record;
 use crate::state::{PhaseId, Secret};
+use crate::token::Role;
 
 /// Makes every master of `lab` what its spec asks for: those that are members are healed, the first makes the cluster
 /// if there is none, all others join it.
@@ -82,7 +83,11 @@ fn joined(lab: &Lab, there: &[&LabMaster], one: &LabMaster, sink: Sink<'_>) -> R
     let marker = match Marker::find(&host, layout)? {
         Some(marker) => marker,
         None => {
-            let marker = Marker { attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster: None };
+            let marker = Marker {
+                role: Role::Master,
+                attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())),
+                cluster: None,
+            };
             marker.save(&mut host, layout, &one.this.node.name)?;
             marker
         }
@@ -120,7 +125,7 @@ fn welcome(lab: &Lab, there: &[&LabMaster]) -> Result<Welcome> {
     let masters =
         there.iter().map(|m| admission::Host { name: m.this.node.name.clone(), ip: m.this.node.ip }).collect();
     let cluster_id = record(first)?.etcd.ok_or_else(missing)?.cluster_id;
-    Ok(Welcome { schema: "welcome/1".to_owned(), spec, cluster_id, masters, files })
+    Ok(Welcome { schema: "welcome/1".to_owned(), spec, cluster_id, masters, files, certificates: vec![] })
 }
 
 fn merge(all: &mut Outcome, more: Outcome) {
@@ -131,6 +136,7 @@ fn merge(all: &mut Outcome, more: Outcome) {
 fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
     let facts = facts::gather(Path::new("/"), &lab.spec, &one.this.layout);
     let master = Master {
+        role: Role::Master,
         tools: preflight::tools(&facts, &lab.spec),
         spec: lab.spec.clone(),
         this: one.this.clone(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::pki::auth;
 use crate::pki::table::{ADMINS, CAS, CaRow, LEAVES, LeafRow, Name, Place, Sans, Stem, When};
 use crate::spec::layout::Layout;
-use crate::spec::{Address, BasicAuth, ClusterSpec, NetworkPlugin, ThisNode};
+use crate::spec::{Address, BasicAuth, ClusterSpec, FlannelLeases, NetworkPlugin, ThisNode};
 use crate::state::PhaseId;
 use crate::state::desired::{CaSpec, CertSpec, Fraction, Placement, SecretKind, SecretSpec, StaticUser};
 
@@ -30,9 +30,29 @@ pub fn cas(spec: &ClusterSpec, this: &ThisNode) -> Vec<CaSpec> {
 
 /// Every leaf of this master.
 pub fn certs(spec: &ClusterSpec, this: &ThisNode) -> Vec<CertSpec> {
-    let wanted = |row: &&LeafRow| match row.when {
-        When::Always => true,
-        When::Flannel => spec.network.plugin == NetworkPlugin::Flannel,
+    leaves(spec, this, |_| true)
+}
+
+/// Every leaf of a worker: it has no apiserver of its own to talk to.
+pub fn worker_certs(spec: &ClusterSpec, this: &ThisNode) -> Vec<CertSpec> {
+    let mut certs = leaves(spec, this, |row| row.worker);
+    for cert in &mut certs {
+        if let Placement::Kubeconfig { server, .. } = &mut cert.placement {
+            *server = worker_server(spec, this);
+        }
+    }
+    certs
+}
+
+fn leaves(spec: &ClusterSpec, this: &ThisNode, of: impl Fn(&LeafRow) -> bool) -> Vec<CertSpec> {
+    let flannel = |leases| spec.network.plugin == NetworkPlugin::Flannel && spec.network.leases == leases;
+    let wanted = |row: &&LeafRow| {
+        let there = match row.when {
+            When::Always => true,
+            When::FlannelEtcd => flannel(FlannelLeases::Etcd),
+            When::FlannelApi => flannel(FlannelLeases::Kubernetes),
+        };
+        there && of(row)
     };
     let resolve = |row: &LeafRow| CertSpec {
         id: row.id,
@@ -99,6 +119,18 @@ pub fn url(address: &Address, port: u16) -> String {
 /// This master's own apiserver.
 pub fn local_server(this: &ThisNode) -> String {
     url(&Address::Ip(this.node.ip), APISERVER_PORT)
+}
+
+/// Where a worker's kubeconfigs point: a name of the load balancer, which can be pointed elsewhere; else its first
+/// address; else the first master, without which the worker then is cut off.
+pub fn worker_server(spec: &ClusterSpec, this: &ThisNode) -> String {
+    let addresses = &spec.load_balancer.addresses;
+    let name = |a: &&Address| matches!(a, Address::Dns(name) if !name.starts_with('*'));
+    let ip = |a: &&Address| matches!(a, Address::Ip(_));
+    match addresses.iter().find(name).or_else(|| addresses.iter().find(ip)) {
+        Some(address) => url(address, spec.load_balancer.port),
+        None => spec.masters.first().map_or_else(|| local_server(this), |m| url(&Address::Ip(m.ip), APISERVER_PORT)),
+    }
 }
 
 /// Where people's kubeconfigs point: the load balancer, or this master while there is none. A wildcard names nothing

@@ -92,7 +92,7 @@ impl<'a> Check<'a> {
             Ok(have) => have,
             // super-admin.conf lives on the first master only, flannel's pair where flannel is.
             Err(IssueReason::Missing)
-                if wanted.is_none() && ["super-admin", "flannel-etcd-client"].contains(&row.id) =>
+                if wanted.is_none() && ["super-admin", "flannel-etcd-client", "flannel"].contains(&row.id) =>
             {
                 return None;
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rcgen::{KeyPair, PublicKeyData as _};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
@@ -110,6 +111,25 @@ pub(super) fn key_pair(pem: &[u8]) -> Result<KeyPair, String> {
     KeyPair::try_from(block.der.expose()).map_err(|_| {
         format!("line {}: not a private key hamaster can use (RSA of 2048 bits or more, P-256, P-384)", block.line)
     })
+}
+
+/// The public key of a signing request in PEM, as DER: the request's own signature shows that whoever made it has the
+/// private half.
+///
+/// # Errors
+/// Why it does not read, or that it was made with another key, or with one that clients do not take.
+pub fn requested_key(pem: &[u8]) -> Result<Vec<u8>, String> {
+    let blocks = pem::blocks(pem)?;
+    let block = blocks.iter().find(|b| b.label == "CERTIFICATE REQUEST").ok_or("no certificate request in it")?;
+    let Ok(([], request)) = X509CertificationRequest::from_der(block.der.expose()) else {
+        return Err("not a certificate request".to_owned());
+    };
+    request.verify_signature().map_err(|_| "it is not signed with the key it is about".to_owned())?;
+    let key = &request.certification_request_info.subject_pki;
+    match algorithm(key).as_str() {
+        "rsa-2048" | "rsa-3072" | "rsa-4096" | "ecdsa-p256" | "ecdsa-p384" => Ok(key.raw.to_vec()),
+        other => Err(format!("a key of type {other} is not taken")),
+    }
 }
 
 /// Digests of the public keys in a `PUBLIC KEY` PEM file: `sa.pub`, which holds several during a rotation.

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, RsaKeySize, SanType, SerialNumber, SignatureAlgorithm,
+    KeyUsagePurpose, PublicKeyData, RsaKeySize, SanType, SerialNumber, SignatureAlgorithm, SubjectPublicKeyInfo,
 };
 use time::{Date, Month, OffsetDateTime, Time};
 
@@ -138,14 +138,23 @@ pub fn ca_for(want: &CaSpec, key_pem: Secret, now: OffsetDateTime) -> Result<Pai
 /// When the random source fails or a SAN cannot be written.
 pub fn leaf(want: &CertSpec, issuer: &Issuer, now: OffsetDateTime) -> Result<Pair> {
     let key = Fresh::generate(want.algorithm)?;
-    let mut params = leaf_params(want)?;
-    params.serial_number = serial()?;
-    params.not_before = now - BACKDATE;
-    params.not_after = capped(want.validity, &issuer.fact, now).unwrap_or_else(|| after(now, want.validity));
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
+    let params = leaf_params_for(want, issuer, now)?;
     let cert = params.signed_by(&key, &issuer.signer).map_err(failed(&want.common_name))?;
     Ok(Pair { cert_pem: encode_cert(cert.der()), key_pem: pem::encode("PRIVATE KEY", key.pkcs8.expose()) })
+}
+
+/// The leaf of `want` for the key that a request was made with: whoever asks has that key, and of what the request says
+/// beside it nothing counts.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::error::Kind::Refused) when it is no request, its own signature does not fit its key, or the
+/// key is none that clients take; else as [`leaf()`].
+pub fn certify(want: &CertSpec, csr_pem: &[u8], issuer: &Issuer, now: OffsetDateTime) -> Result<String> {
+    let asked = inspect::requested_key(csr_pem)
+        .map_err(|why| Error::refused(format!("the request for {} cannot be signed", want.id)).cause(why))?;
+    let params = leaf_params_for(want, issuer, now)?;
+    let key = SubjectPublicKeyInfo::from_der(&asked).map_err(failed(&want.common_name))?;
+    params.signed_by(&key, &issuer.signer).map(|cert| encode_cert(cert.der())).map_err(failed(&want.common_name))
 }
 
 /// A signing request for `want`, with a new key or the one already there.
@@ -166,6 +175,16 @@ pub fn csr(want: &CertSpec, key_pem: Option<&[u8]>) -> Result<Request> {
 /// The end of a leaf that would outlive its issuer: the issuer's end. `None` when the wanted life fits.
 pub fn capped(validity: Duration, issuer: &CertFact, now: OffsetDateTime) -> Option<OffsetDateTime> {
     (after(now, validity) > issuer.not_after).then_some(issuer.not_after)
+}
+
+fn leaf_params_for(want: &CertSpec, issuer: &Issuer, now: OffsetDateTime) -> Result<CertificateParams> {
+    let mut params = leaf_params(want)?;
+    params.serial_number = serial()?;
+    params.not_before = now - BACKDATE;
+    params.not_after = capped(want.validity, &issuer.fact, now).unwrap_or_else(|| after(now, want.validity));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 fn leaf_params(want: &CertSpec) -> Result<CertificateParams> {

@@ -14,8 +14,8 @@ use crate::state::observed::KubeconfigFact;
 use crate::state::{Digest, Secret};
 
 /// The file names that are kubeconfigs, ours and kubeadm's.
-pub const FILES: [&str; 5] =
-    ["admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"];
+pub const FILES: [&str; 6] =
+    ["admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf", "flannel.conf"];
 
 /// What a kubeconfig says, and whether it holds a key, token or password.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,9 @@ use crate::state::desired::CaId;
 /// which nothing can do to `system:masters`.
 pub const ADMINS: &str = "kubeadm:cluster-admins";
 
+/// The group of every flanneld: `rbac.yaml` lets it see nodes and write their status, and nothing else.
+pub const FLANNEL: &str = "hamaster:flannel";
+
 /// A row of the CA table.
 #[derive(Debug)]
 pub struct CaRow {
@@ -41,6 +44,8 @@ pub struct LeafRow {
     pub place: Place,
     /// When it is there at all.
     pub when: When,
+    /// A worker has it too, and only such.
+    pub worker: bool,
     /// Where kubeadm keeps it, below `/etc/kubernetes/pki` without the extension.
     pub kubeadm: Option<&'static str>,
 }
@@ -107,8 +112,10 @@ pub enum Place {
 pub enum When {
     /// On every master.
     Always,
-    /// Where flannel makes the pod network.
-    Flannel,
+    /// Where flannel makes the pod network, with its leases in etcd.
+    FlannelEtcd,
+    /// Where flannel makes the pod network, with its leases in the API.
+    FlannelApi,
 }
 
 /// The certificate authorities, in issuing order.
@@ -134,11 +141,12 @@ const CLIENT: LeafRow = LeafRow {
     sans: Sans::None,
     place: Place::KubeletClient,
     when: When::Always,
+    worker: false,
     kubeadm: None,
 };
 
-/// Every leaf of a master.
-pub static LEAVES: [LeafRow; 16] = [
+/// Every leaf of a master, and which of them a worker has.
+pub static LEAVES: [LeafRow; 17] = [
     LeafRow {
         id: "server",
         what: "what the apiserver and hamaster's join endpoint show",
@@ -229,7 +237,7 @@ pub static LEAVES: [LeafRow; 16] = [
         issuer: CaId::Etcd,
         name: Name::Fixed("flannel"),
         place: Place::Pair(Stem::Etcd("flannel"), "crt", Owner::Root),
-        when: When::Flannel,
+        when: When::FlannelEtcd,
         ..CLIENT
     },
     LeafRow {
@@ -268,6 +276,7 @@ pub static LEAVES: [LeafRow; 16] = [
         name: Name::Node("system:node:"),
         organization: Some("system:nodes"),
         place: Place::KubeletClient,
+        worker: true,
         ..CLIENT
     },
     LeafRow {
@@ -278,6 +287,18 @@ pub static LEAVES: [LeafRow; 16] = [
         usage: Usage::Server,
         sans: Sans::Kubelet,
         place: Place::Pair(Stem::Kubelet("kubelet"), "crt", Owner::Root),
+        worker: true,
+        ..CLIENT
+    },
+    LeafRow {
+        id: "flannel",
+        // Not the kubelet's: from 1.32 on that one sees no Node but its own.
+        what: "flannel to the API: nodes and the subnets they have",
+        name: Name::Node("hamaster:flannel:"),
+        organization: Some(FLANNEL),
+        place: Place::LocalConf("flannel"),
+        when: When::FlannelApi,
+        worker: true,
         ..CLIENT
     },
 ];

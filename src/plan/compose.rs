@@ -1,13 +1,15 @@
-//! Spec → [`Desired`]: everything one master should hold, rendered whole before anything is touched.
+//! Spec → [`Desired`]: everything one node should hold, rendered whole before anything is touched.
 
 use crate::error::Result;
 use crate::etcd::keys;
 use crate::pki::catalog;
 use crate::render::{self, EtcdStart, Input, Templates};
-use crate::spec::{ClusterSpec, NetworkPlugin, ThisNode};
+use crate::spec::{ClusterSpec, FlannelLeases, NetworkPlugin, ThisNode};
+use crate::state::desired::CaId;
 use crate::state::desired::{Desired, ManagedDir, ManagedFile, StoreKey};
 use crate::state::facts::Tools;
 use crate::state::{Owner, PhaseId};
+use crate::token::Role;
 
 /// What has been observed of this master that its files depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +38,11 @@ pub fn desired(
     let layout = &this.layout;
     let etcd =
         EtcdStart { sealed: given.sealed, token: &given.token, initial_cluster: given.initial_cluster.as_deref() };
-    let input = Input { spec, this, tools, etcd, external_ca: given.external_ca };
+    let input = Input { spec, this, role: Role::Master, tools, etcd, external_ca: given.external_ca };
     let mut files = render::files(&input, templates)?;
-    // First, not last: after a run that was cut short, a plain `hamaster init` must mean the same cluster.
-    files.push(ManagedFile {
-        phase: PhaseId::Pki,
-        path: layout.cluster_yaml(),
-        mode: 0o600,
-        owner: Owner::Root,
-        bytes: crate::spec::file::to_yaml(spec).into_bytes(),
-        inputs: vec![],
-    });
+    files.push(cluster_yaml(spec, this));
     let mut keys = vec![];
-    if spec.network.plugin == NetworkPlugin::Flannel {
+    if spec.network.plugin == NetworkPlugin::Flannel && spec.network.leases == FlannelLeases::Etcd {
         keys.push(StoreKey {
             phase: PhaseId::Network,
             key: keys::FLANNEL.to_owned(),
@@ -74,6 +68,42 @@ pub fn desired(
         keys,
         notes: render::notes(spec),
     })
+}
+
+/// Everything `this` worker of `spec` should hold: its own certificates, the network, the runtime, a kubelet. Nothing of
+/// etcd, nothing that runs without the API having asked for it, and of the CAs the cluster's certificate alone.
+///
+/// # Errors
+/// When a template does not render.
+pub fn worker(spec: &ClusterSpec, this: &ThisNode, tools: &Tools, templates: &Templates) -> Result<Desired> {
+    let etcd = EtcdStart { sealed: true, token: "", initial_cluster: None };
+    let input = Input { spec, this, role: Role::Worker, tools, etcd, external_ca: true };
+    let mut files = render::files(&input, templates)?;
+    files.push(cluster_yaml(spec, this));
+    let here = |d: &ManagedDir| match d.phase {
+        PhaseId::Pki => d.path != this.layout.etcd_pki(),
+        phase => phase == PhaseId::Kubelet,
+    };
+    Ok(Desired {
+        dirs: dirs(spec, this).into_iter().filter(here).collect(),
+        cas: catalog::cas(spec, this).into_iter().filter(|ca| ca.id == CaId::Cluster).collect(),
+        certs: catalog::worker_certs(spec, this),
+        files,
+        units: render::units(&input),
+        ..Desired::default()
+    })
+}
+
+/// First, not last: after a run that was cut short, the same command without its flags must mean the same cluster.
+fn cluster_yaml(spec: &ClusterSpec, this: &ThisNode) -> ManagedFile {
+    ManagedFile {
+        phase: PhaseId::Pki,
+        path: this.layout.cluster_yaml(),
+        mode: 0o600,
+        owner: Owner::Root,
+        bytes: crate::spec::file::to_yaml(spec).into_bytes(),
+        inputs: vec![],
+    }
 }
 
 /// The directories whose mode matters, or that something expects to be there.

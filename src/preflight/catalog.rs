@@ -25,7 +25,36 @@ impl Check {
             Scope::Host => self.host,
             Scope::Lab => self.lab,
             Scope::Image => self.image,
+            Scope::Worker | Scope::WorkerImage if self.is_for_masters() => None,
+            Scope::Worker => self.host,
+            Scope::WorkerImage => self.image,
         }
+    }
+
+    /// It is about etcd, the control plane, or what they need.
+    fn is_for_masters(&self) -> bool {
+        const MASTERS: [&Check; 19] = [
+            &NUM_CPU,
+            &MEM,
+            &PORT_API,
+            &PORT_CONTROLLER,
+            &PORT_SCHEDULER,
+            &PORT_ETCD_CLIENT,
+            &PORT_ETCD_PEER,
+            &PORT_ETCD_METRICS,
+            &PORT_JOIN,
+            &BINARY_ETCD,
+            &ETCD_VERSION,
+            &ETCD_BUGS,
+            &ETCD_USER,
+            &DATA_DIR,
+            &DATA_DIR_FILESYSTEM,
+            &DATA_DIR_SPACE,
+            &DATA_DIR_FSYNC,
+            &FOREIGN_ETCD,
+            &MANIFESTS,
+        ];
+        MASTERS.iter().any(|check| check.id == self.id)
     }
 }
 

@@ -33,6 +33,10 @@ pub enum Scope {
     Lab,
     /// A file system below `--root`: nothing of the running machine counts.
     Image,
+    /// As `Host`, without what only masters have.
+    Worker,
+    /// As `Image`, without what only masters have.
+    WorkerImage,
 }
 
 /// How much a finding matters.

@@ -39,7 +39,7 @@ pub(super) fn ports(i: &mut Inspection) {
                 && (l.ip.is_unspecified()
                     || l.ip == i.this.node.ip && !relayed
                     || l.ip == i.this.loopback
-                    || *everywhere && i.scope == Scope::Host)
+                    || *everywhere && matches!(i.scope, Scope::Host | Scope::Worker))
                 && !is_ours(i, holder, l)
         };
         let Some(listener) = i.facts.listeners.iter().find(in_the_way) else { continue };

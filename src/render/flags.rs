@@ -194,10 +194,14 @@ pub(super) fn controller_manager(i: &Input) -> Flags {
     }
     f.put("use-service-account-credentials", "true");
     f.put("controllers", "*,bootstrapsigner,tokencleaner");
-    // flannel leases subnets in etcd by itself: allocating here as well would make every node's podCIDR a lie.
-    f.put("allocate-node-cidrs", (!i.flannel()).to_string());
-    if !i.flannel() {
+    // Where flannel leases subnets in etcd by itself, allocating here as well would make every node's podCIDR a lie.
+    let allocate = !i.flannel() || i.flannel_in_api();
+    f.put("allocate-node-cidrs", allocate.to_string());
+    if allocate {
         f.put("cluster-cidr", spec.kubernetes.pod_cidr.to_string());
+    }
+    if let Some(size) = super::network::node_mask(i) {
+        f.put("node-cidr-mask-size", size.to_string());
     }
     f.put("service-cluster-ip-range", spec.kubernetes.service_cidr.to_string());
     f.put("cluster-name", spec.name.clone());
@@ -244,7 +248,7 @@ pub(super) fn kubelet(i: &Input) -> Flags {
     f.file("kubeconfig", layout.kubeconfig("kubelet"));
     f.put("node-ip", i.this.node.ip.to_string());
     super::runtime::kubelet_flags(i, |name, value| f.put(name, value));
-    if minor <= 22 {
+    if minor <= 22 && !i.worker() {
         f.put("register-with-taints", super::kubelet::taints(minor).join(","));
     }
     f.put("v", "2");

@@ -22,7 +22,8 @@ struct KubeletUnit {
 /// KubeletConfiguration. The kubelet only warns about a field it does not know, so fields are gated here by version.
 #[derive(Serialize)]
 struct KubeletConfig {
-    static_pod_path: String,
+    /// None on a worker: nobody but the API gives it pods.
+    static_pod_path: Option<String>,
     client_ca: String,
     cert: String,
     key: String,
@@ -32,7 +33,7 @@ struct KubeletConfig {
     cipher_suites: [&'static str; 6],
     /// From 1.27 on; a flag before.
     runtime_endpoint: Option<&'static str>,
-    /// From 1.23 on; a flag before.
+    /// A master's, from 1.23 on; a flag before.
     taint_keys: Option<&'static [&'static str]>,
     /// From 1.25 on: needs a feature gate before.
     seccomp_default: bool,
@@ -93,7 +94,7 @@ fn config(i: &Input) -> Result<KubeletConfig> {
             .hint("take a range of /28 or wider")
     })?;
     Ok(KubeletConfig {
-        static_pod_path: text(layout.manifests()),
+        static_pod_path: (!i.worker()).then(|| text(layout.manifests())),
         client_ca: text(i.pki("ca.crt")),
         cert: text(layout.kubelet().join("pki/kubelet.crt")),
         key: text(layout.kubelet().join("pki/kubelet.key")),
@@ -105,7 +106,7 @@ fn config(i: &Input) -> Result<KubeletConfig> {
             Access::Cri(socket) if minor >= 27 => Some(socket),
             _ => None,
         },
-        taint_keys: (minor >= 23).then(|| master_taints(minor)),
+        taint_keys: (minor >= 23 && !i.worker()).then(|| master_taints(minor)),
         seccomp_default: minor >= 25,
         protect_kernel_defaults: protect_kernel_defaults(i),
         resolv_conf: i.tools.resolv_conf.as_ref().map(text),
@@ -115,8 +116,8 @@ fn config(i: &Input) -> Result<KubeletConfig> {
 fn kubeconfig(i: &Input) -> KubeletKubeconfig {
     KubeletKubeconfig {
         cluster: i.spec.name.clone(),
-        // Not through the load balancer: a kubelet must never be newer than the apiserver it talks to.
-        server: catalog::local_server(i.this),
+        // A master's not through the load balancer: a kubelet must never be newer than the apiserver it talks to.
+        server: if i.worker() { catalog::worker_server(i.spec, i.this) } else { catalog::local_server(i.this) },
         ca: text(i.pki("ca.crt")),
         user: format!("system:node:{}", i.this.node.name),
         client_pem: text(i.this.layout.kubelet_client_pem()),

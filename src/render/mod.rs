@@ -31,10 +31,11 @@ pub use tools::assumed_tools;
 pub use units::{notes, units};
 
 use crate::error::Result;
-use crate::spec::{ClusterSpec, ElectionMode, ElectionRunAs, NetworkPlugin, Profile, ThisNode};
+use crate::spec::{ClusterSpec, ElectionMode, ElectionRunAs, FlannelLeases, NetworkPlugin, Profile, ThisNode};
 use crate::state::desired::ManagedFile;
 use crate::state::facts::Tools;
 use crate::state::{Owner, PhaseId};
+use crate::token::Role;
 
 /// Port of etcd's plain `/health` and `/metrics`, on loopback only.
 pub const ETCD_METRICS_PORT: u16 = 2381;
@@ -44,8 +45,10 @@ pub const ETCD_METRICS_PORT: u16 = 2381;
 pub struct Input<'a> {
     /// The cluster.
     pub spec: &'a ClusterSpec,
-    /// The master the files are for.
+    /// The node the files are for.
     pub this: &'a ThisNode,
+    /// What that node is.
+    pub role: Role,
     /// Programs and versions the files refer to.
     pub tools: &'a Tools,
     /// How this master's etcd member starts.
@@ -66,20 +69,22 @@ pub struct EtcdStart<'a> {
     pub initial_cluster: Option<&'a str>,
 }
 
-/// Every rendered file of this master, sorted by phase.
+/// Every rendered file of this node, sorted by phase.
 ///
 /// # Errors
 /// When a template (an operator's, usually) does not render, or a value cannot be written in the file's syntax.
 pub fn files(input: &Input, templates: &Templates) -> Result<Vec<ManagedFile>> {
     let mut out = Rendered { templates, files: vec![] };
-    etcd::files(input, &mut out)?;
     network::files(input, &mut out)?;
     runtime::files(input, &mut out)?;
     kubelet::files(input, &mut out)?;
-    policy::files(input, &mut out)?;
-    manifests::files(input, &mut out)?;
-    election::files(input, &mut out)?;
-    snapshots::files(input, &mut out)?;
+    if input.role == Role::Master {
+        etcd::files(input, &mut out)?;
+        policy::files(input, &mut out)?;
+        manifests::files(input, &mut out)?;
+        election::files(input, &mut out)?;
+        snapshots::files(input, &mut out)?;
+    }
     out.files.sort_by_key(|f| f.phase);
     Ok(out.files)
 }
@@ -138,6 +143,15 @@ impl Input<'_> {
 
     fn flannel(&self) -> bool {
         self.spec.network.plugin == NetworkPlugin::Flannel
+    }
+
+    /// flannel finds its leases in the API.
+    fn flannel_in_api(&self) -> bool {
+        self.flannel() && self.spec.network.leases == FlannelLeases::Kubernetes
+    }
+
+    fn worker(&self) -> bool {
+        self.role == Role::Worker
     }
 
     /// A lab master shares the host's network with others: it listens on its own addresses only.

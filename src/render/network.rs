@@ -20,6 +20,10 @@ const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 #[derive(Serialize)]
 struct FlannelUnit {
     argv: Vec<String>,
+    /// The Node it keeps its lease on; none where leases are in etcd.
+    node: Option<String>,
+    /// There is an etcd on this host.
+    etcd: bool,
     /// `modprobe@<name>.service` of each.
     modules: Vec<&'static str>,
     /// docker waits for the subnet.
@@ -47,6 +51,12 @@ struct KernelUnit {
     sysctl_file: String,
 }
 
+/// net-conf.json
+#[derive(Serialize)]
+struct NetConf {
+    config: serde_json::Value,
+}
+
 /// The CNI list.
 #[derive(Serialize)]
 struct Conflist {
@@ -69,8 +79,19 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     if !i.flannel() {
         return Ok(());
     }
-    let unit = FlannelUnit { argv: flanneld(i), modules: flannel_modules(i), classic: runtime::classic_docker(i) };
+    let unit = FlannelUnit {
+        argv: flanneld(i),
+        node: i.flannel_in_api().then(|| i.this.node.name.clone()),
+        etcd: !i.worker(),
+        modules: flannel_modules(i),
+        classic: runtime::classic_docker(i),
+    };
     out.add(phase, layout.unit("flanneld.service"), 0o644, "systemd/flanneld.service.hbs", &unit)?;
+    if i.flannel_in_api() {
+        let config: serde_json::Value = serde_json::from_str(&flannel_config(i.spec)).unwrap_or_default();
+        let context = NetConf { config };
+        out.add(phase, net_conf(i), 0o644, "network/net-conf.json.hbs", &context)?;
+    }
     if i.spec.network.path == NetworkPath::Cni {
         let conflist = Conflist { subnet_file: SUBNET_FILE };
         out.add(phase, layout.cni().join("10-flannel.conflist"), 0o600, "network/10-flannel.conflist.hbs", &conflist)?;
@@ -87,7 +108,7 @@ pub fn flannel_config(spec: &ClusterSpec) -> String {
         FlannelBackend::HostGw => "host-gw",
         FlannelBackend::Wireguard => "wireguard",
     };
-    let node_subnet = |usual: u8| if pods.prefix + 2 > usual { pods.prefix + 2 } else { usual };
+    let node_subnet = |usual| node_prefix(spec, usual);
     let config = if pods.base.is_ipv6() {
         json!({
             "EnableIPv4": false,
@@ -102,6 +123,22 @@ pub fn flannel_config(spec: &ClusterSpec) -> String {
     config.to_string()
 }
 
+/// How long the prefix of one node's subnet is: as `usual` unless that leaves less than four of them.
+fn node_prefix(spec: &ClusterSpec, usual: u8) -> u8 {
+    usual.max(spec.kubernetes.pod_cidr.prefix + 2)
+}
+
+/// The same for the controller-manager, where it allocates for flannel and its default is another.
+pub(super) fn node_mask(i: &Input) -> Option<u8> {
+    let usual = if i.spec.kubernetes.pod_cidr.is_ipv4() { 24 } else { 64 };
+    Some(node_prefix(i.spec, usual)).filter(|prefix| i.flannel_in_api() && *prefix != usual)
+}
+
+/// What flannel finds in etcd where its leases are there.
+fn net_conf(i: &Input) -> PathBuf {
+    i.this.layout.path("/etc/kube-flannel/net-conf.json")
+}
+
 /// Kernel modules and kernel settings, where systemd finds them at boot.
 pub(super) fn kernel_files(i: &Input) -> [PathBuf; 2] {
     ["/etc/modules-load.d/hamaster.conf", "/etc/sysctl.d/90-hamaster.conf"].map(|path| i.this.layout.path(path))
@@ -109,24 +146,31 @@ pub(super) fn kernel_files(i: &Input) -> [PathBuf; 2] {
 
 /// Files flanneld reads at start besides its unit.
 pub(super) fn inputs(i: &Input) -> Vec<PathBuf> {
+    if i.flannel_in_api() {
+        return vec![net_conf(i), i.this.layout.kubeconfig("flannel")];
+    }
     ["ca.crt", "flannel.crt", "flannel.key"].map(|f| i.etcd_pki(f)).into()
 }
 
 fn flanneld(i: &Input) -> Vec<String> {
-    let prefix = keys::FLANNEL.trim_end_matches("/config");
-    vec![
-        text(&i.tools.flanneld),
-        format!("--etcd-endpoints={}", i.etcd_endpoints().join(",")),
-        format!("--etcd-prefix={prefix}"),
-        format!("--etcd-cafile={}", text(i.etcd_pki("ca.crt"))),
-        format!("--etcd-certfile={}", text(i.etcd_pki("flannel.crt"))),
-        format!("--etcd-keyfile={}", text(i.etcd_pki("flannel.key"))),
-        format!("--iface={}", i.this.node.ip),
-        "--ip-masq=true".into(),
-        format!("--subnet-file={}", SUBNET_FILE),
-        format!("--healthz-ip={}", i.this.loopback),
-        "--healthz-port=8471".into(),
-    ]
+    let mut argv = vec![text(&i.tools.flanneld)];
+    if i.flannel_in_api() {
+        argv.push("--kube-subnet-mgr".into());
+        argv.push(format!("--kubeconfig-file={}", text(i.this.layout.kubeconfig("flannel"))));
+        argv.push(format!("--net-config-path={}", text(net_conf(i))));
+    } else {
+        argv.push(format!("--etcd-endpoints={}", i.etcd_endpoints().join(",")));
+        argv.push(format!("--etcd-prefix={}", keys::FLANNEL.trim_end_matches("/config")));
+        argv.push(format!("--etcd-cafile={}", text(i.etcd_pki("ca.crt"))));
+        argv.push(format!("--etcd-certfile={}", text(i.etcd_pki("flannel.crt"))));
+        argv.push(format!("--etcd-keyfile={}", text(i.etcd_pki("flannel.key"))));
+    }
+    argv.push(format!("--iface={}", i.this.node.ip));
+    argv.push("--ip-masq=true".into());
+    argv.push(format!("--subnet-file={SUBNET_FILE}"));
+    argv.push(format!("--healthz-ip={}", i.this.loopback));
+    argv.push("--healthz-port=8471".into());
+    argv
 }
 
 /// flanneld exits without br_netfilter.

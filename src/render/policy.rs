@@ -13,9 +13,12 @@ use crate::state::PhaseId;
 #[derive(Serialize)]
 struct Audit {}
 
-/// Bindings applied once the API answers.
+/// Roles and bindings applied once the API answers.
 #[derive(Serialize)]
-struct Rbac {}
+struct Rbac {
+    /// flanneld keeps its leases in the API.
+    flannel: bool,
+}
 
 /// AdmissionConfiguration, profile cis.
 #[derive(Serialize)]
@@ -46,7 +49,8 @@ pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
             if i.minor() >= 34 { "apiserver.config.k8s.io/v1" } else { "apiserver.config.k8s.io/v1beta1" };
         out.add(phase, path, 0o600, "policy/authentication.yaml.hbs", &Authentication { api_version })?;
     }
-    out.add(PhaseId::Register, i.this.layout.config().join("rbac.yaml"), 0o644, "policy/rbac.yaml.hbs", &Rbac {})
+    let rbac = Rbac { flannel: i.flannel_in_api() };
+    out.add(PhaseId::Register, i.this.layout.config().join("rbac.yaml"), 0o644, "policy/rbac.yaml.hbs", &rbac)
 }
 
 pub(super) fn audit_policy(i: &Input) -> PathBuf {

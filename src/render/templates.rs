@@ -36,6 +36,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "manifests/podmaster.yaml.hbs",
     "network/10-flannel.conflist.hbs",
     "network/modules.conf.hbs",
+    "network/net-conf.json.hbs",
     "network/sysctl.conf.hbs",
     "policy/admission.yaml.hbs",
     "policy/audit.yaml.hbs",

@@ -8,14 +8,17 @@ use crate::spec::{BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, Profile, 
 use crate::state::PhaseId;
 use crate::state::desired::{DesiredUnit, Readiness};
 
-/// The units of this master in start order.
+/// The units of this node in start order.
 pub fn units(i: &Input) -> Vec<DesiredUnit> {
     let layout = &i.this.layout;
     let own = |name: &str, mut read: Vec<PathBuf>| {
         read.insert(0, layout.unit(name));
         read
     };
-    let mut out = vec![running(PhaseId::Etcd, "etcd.service", own("etcd.service", etcd::inputs(i)), etcd_ready(i))];
+    let mut out = vec![];
+    if !i.worker() {
+        out.push(running(PhaseId::Etcd, "etcd.service", own("etcd.service", etcd::inputs(i)), etcd_ready(i)));
+    }
 
     let read = own(network::KERNEL_UNIT, network::kernel_files(i).into());
     out.push(running(PhaseId::Network, network::KERNEL_UNIT, read, Readiness::Active));
@@ -44,6 +47,9 @@ pub fn units(i: &Input) -> Vec<DesiredUnit> {
 
     let read = own("kubelet.service", kubelet::inputs(i));
     out.push(running(PhaseId::Kubelet, "kubelet.service", read, Readiness::Active));
+    if i.worker() {
+        return out;
+    }
 
     if i.podmaster() && !i.podmaster_pod() {
         let mut read = election::inputs(i);

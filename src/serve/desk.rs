@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Log;
-use crate::admission::{Request, Welcome};
+use super::names::{self, Claim};
+use super::signing;
+use crate::admission::{self, Refusal, Request, Welcome};
 use crate::apply::join::welcome;
 use crate::apply::members::Members;
 use crate::error::{Error, Result};
@@ -33,10 +35,10 @@ const RACES: usize = 128;
 pub(super) enum Refused {
     /// Its token is no good. Only the log hears why.
     Denied(Denied),
-    /// The token is good, but the name or the address is another master's.
-    Taken(String),
-    /// This version cannot.
-    Unable(&'static str),
+    /// The token is good, but the name or the address is another's.
+    Taken(Refusal),
+    /// The token is good, and nobody could give what is asked for.
+    Unable(Refusal),
     /// Nobody can be admitted now.
     Trouble(Box<Error>),
 }
@@ -164,17 +166,19 @@ impl Clerk {
         };
         match &answer {
             Ok(welcome) => {
-                let files = welcome.files.len();
-                self.log
-                    .say(Some(from), &format!("admitted {node} at {ip} as a {role} by token {token}: {files} files"));
+                let (files, signed) = (welcome.files.len(), welcome.certificates.len());
+                let given = match request.role {
+                    Role::Master => format!("{files} files"),
+                    Role::Worker => format!("{files} files, {signed} certificates"),
+                };
+                self.log.say(Some(from), &format!("admitted {node} at {ip} as a {role} by token {token}: {given}"));
                 self.found(Ok(&()));
             }
             Err(Refused::Trouble(e)) => self.found(Err(e)),
             Err(refused) => {
                 let why = match refused {
                     Refused::Denied(denied) => denied.to_string(),
-                    Refused::Taken(why) => why.clone(),
-                    Refused::Unable(why) => (*why).to_owned(),
+                    Refused::Taken(why) | Refused::Unable(why) => why.error.clone(),
                     Refused::Trouble(e) => e.to_string(),
                 };
                 self.log.trouble(Some(from), &format!("refused {node} at {ip} as a {role}, token {token}: {why}"));
@@ -185,15 +189,18 @@ impl Clerk {
 
     fn admit(&mut self, request: &Request) -> Answer {
         let mut known = self.judge(request)?;
-        if request.role == Role::Worker {
-            return Err(Refused::Unable("this version admits masters only"));
-        }
         // All that can go wrong goes wrong before the token is used.
-        let welcome = self.welcome(request)?;
+        let bound = known.0.stored.node.is_some();
+        let (welcome, claim) = self.welcome(request, bound)?;
         for _ in 0..RACES {
-            let (seen, Some(used)) = &known else { return Ok(welcome) };
-            if self.members.ask(|c| c.use_token(seen, used))? {
-                return Ok(welcome);
+            let used = match &known {
+                (_, None) => true,
+                (seen, Some(used)) => self.members.ask(|c| c.use_token(seen, used))?,
+            };
+            if used {
+                let error = format!("another host is admitted as {} at this moment", request.node);
+                let race = || Refused::Taken(Refusal { error, hint: None });
+                return claim.make(&mut self.members)?.then_some(welcome).ok_or_else(race);
             }
             known = self.judge(request)?;
         }
@@ -208,30 +215,21 @@ impl Clerk {
         Ok((found, used))
     }
 
-    fn welcome(&mut self, request: &Request) -> Answer {
+    fn welcome(&mut self, request: &Request, bound: bool) -> Result<(Welcome, Claim), Refused> {
         let unfinished = || Error::apply("etcd holds no cluster spec yet").hint("hamaster init    # finish it");
         let registered = self.members.ask(|c| c.spec())?.ok_or_else(unfinished)?;
         let spec = read(&registered)?;
         self.members.follow(&spec.masters);
-        for master in &spec.masters {
-            match (master.name == request.node, master.ip == request.ip) {
-                (true, false) => {
-                    return Err(Refused::Taken(format!(
-                        "the name {} is that of the master at {}",
-                        master.name, master.ip
-                    )));
-                }
-                (false, true) => {
-                    return Err(Refused::Taken(format!(
-                        "the address {} is that of the master {}",
-                        master.ip, master.name
-                    )));
-                }
-                _ => {}
+        let claim = names::judge(&mut self.members, &spec, &self.this, request, bound)?;
+        let (shared, certificates) = match request.role {
+            Role::Master => (admission::shared(&spec), vec![]),
+            Role::Worker => {
+                (admission::shared_with_workers(&spec), signing::sign(&self.host, &spec, &self.this, request)?)
             }
-        }
+        };
         let cluster_id = self.members.ask(|c| c.status())?.cluster_id;
-        Ok(welcome(&self.host, &self.this, registered, &spec, cluster_id)?)
+        let given = welcome(&self.host, &self.this, registered, &spec, shared, cluster_id)?;
+        Ok((Welcome { certificates, ..given }, claim))
     }
 }
 

@@ -104,8 +104,8 @@ async fn join(State(pages): State<Pages>, Extension(source): Extension<Source>, 
             welcomed(&welcome)
         }
         Some(Err(Refused::Denied(_))) => refused(StatusCode::UNAUTHORIZED, "the token is not accepted"),
-        Some(Err(Refused::Taken(why))) => refused(StatusCode::CONFLICT, &why),
-        Some(Err(Refused::Unable(why))) => refused(StatusCode::NOT_IMPLEMENTED, why),
+        Some(Err(Refused::Taken(why))) => page(StatusCode::CONFLICT, words(&why)),
+        Some(Err(Refused::Unable(why))) => page(StatusCode::UNPROCESSABLE_ENTITY, words(&why)),
         Some(Err(Refused::Trouble(_))) => {
             pages.forgive(source);
             refused(StatusCode::SERVICE_UNAVAILABLE, "this master cannot admit anyone now: its log says why")
@@ -125,8 +125,11 @@ fn welcomed(welcome: &Welcome) -> Response {
 }
 
 fn refused(status: StatusCode, why: &str) -> Response {
-    let body = serde_json::to_vec(&Refusal { error: why.to_owned() }).unwrap_or_default();
-    page(status, body)
+    page(status, words(&Refusal { error: why.to_owned(), hint: None }))
+}
+
+fn words(refusal: &Refusal) -> Vec<u8> {
+    serde_json::to_vec(refusal).unwrap_or_default()
 }
 
 fn page(status: StatusCode, body: Vec<u8>) -> Response {

@@ -9,8 +9,10 @@ mod desk;
 mod door;
 mod join;
 mod keeper;
+mod names;
 pub mod refusals;
 mod report;
+mod signing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@ use super::mistake::Mistake;
 use super::network::{self, Cidr};
 use super::report::Report;
 use super::version::EtcdVersion;
-use super::{ClusterSpec, EtcdBootstrap, NetworkPath, NetworkPlugin, Profile, Runtime, address, units};
+use super::{ClusterSpec, EtcdBootstrap, FlannelLeases, NetworkPath, NetworkPlugin, Profile, Runtime, address, units};
 
 pub(crate) type Checked<T> = Result<T, Mistake>;
 
@@ -286,6 +286,13 @@ pub(super) fn across(report: &mut Report<'_>, spec: &ClusterSpec) {
         if let Some(why) = why {
             let keys = ["network.path", "runtime", "kubernetes.version", "network.plugin"];
             report.across(&keys, || Mistake::new(format!("network path `classic` {why}")).hint("write `path: cni`"));
+        }
+        if spec.network.leases == FlannelLeases::Kubernetes {
+            // docker would wait for flannel, flannel for the API, and the API for docker.
+            report.across(&["network.leases", "network.path"], || {
+                Mistake::new("network path `classic` needs its subnet before the API is there")
+                    .hint("write `leases: etcd`")
+            });
         }
     }
 

@@ -14,8 +14,8 @@ use super::report::{Report, Section, scalar, unique};
 use super::version::KubeVersion;
 use super::{
     Address, AuthSpec, BasicAuth, ClusterSpec, ElectionMode, ElectionRunAs, ElectionSpec, EtcdBootstrap, EtcdSpec,
-    FlannelBackend, KeyAlgorithm, KubernetesSpec, LoadBalancerSpec, NetworkPath, NetworkPlugin, NetworkSpec, Node,
-    PkiSpec, Profile, Runtime, SnapshotSpec, units, wire,
+    FlannelBackend, FlannelLeases, KeyAlgorithm, KubernetesSpec, LoadBalancerSpec, NetworkPath, NetworkPlugin,
+    NetworkSpec, Node, PkiSpec, Profile, Runtime, SnapshotSpec, units, wire,
 };
 use crate::error::{Error, Result};
 
@@ -88,6 +88,9 @@ pub fn load(source: Option<(&str, &str)>, overrides: &Overrides) -> Result<Clust
     if spec.profile == Profile::Cis && !report.given("auth.staticTokens") {
         spec.auth.static_tokens = false;
     }
+    if spec.network.path == NetworkPath::Classic && !report.given("network.leases") {
+        spec.network.leases = FlannelLeases::Etcd;
+    }
     checks::across(&mut report, &spec);
     report.finish()?;
     Ok(spec)
@@ -106,6 +109,7 @@ fn cluster(s: &mut Section<'_, '_, '_>) -> ClusterSpec {
             plugin: s.value("plugin", NetworkPlugin::Flannel, NetworkPlugin::parse),
             backend: s.value("backend", FlannelBackend::Vxlan, FlannelBackend::parse),
             path: s.value("path", NetworkPath::Cni, NetworkPath::parse),
+            leases: s.value("leases", FlannelLeases::Kubernetes, FlannelLeases::parse),
         }),
         election: s.section("election", |s| ElectionSpec {
             mode: s.value("mode", ElectionMode::Podmaster, ElectionMode::parse),
@@ -315,6 +319,7 @@ pub fn to_yaml(spec: &ClusterSpec) -> String {
             "plugin": network.plugin.as_str(),
             "backend": network.backend.as_str(),
             "path": network.path.as_str(),
+            "leases": network.leases.as_str(),
         },
         "election": {
             "mode": election.mode.as_str(),

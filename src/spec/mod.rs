@@ -176,12 +176,14 @@ pub struct NetworkSpec {
     pub backend: FlannelBackend,
     /// How pods reach flannel. Default CNI.
     pub path: NetworkPath,
+    /// Where flannel keeps who has which subnet. Default the API; etcd for the classic path.
+    pub leases: FlannelLeases,
 }
 
 /// Who makes the pod network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkPlugin {
-    /// flanneld on the host, its leases in our etcd.
+    /// flanneld on the host.
     Flannel,
     /// Nothing is installed.
     None,
@@ -196,6 +198,17 @@ pub enum FlannelBackend {
     HostGw,
     /// Encrypted, kernel 5.6 or newer.
     Wireguard,
+}
+
+/// Where flannel keeps which node has which subnet: one place for the whole cluster, since nodes only find those in the
+/// same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlannelLeases {
+    /// In the API, on each Node: the controller-manager allocates, and flanneld has an identity that can do no more than
+    /// that. The only one that takes workers.
+    Kubernetes,
+    /// In our etcd, as in 2015. Whoever can write there rules the cluster, so only masters are given that.
+    Etcd,
 }
 
 /// How containers get onto the flannel network.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::mistake::{Mistake, nearest};
 use super::{
-    BasicAuth, ElectionMode, ElectionRunAs, EtcdBootstrap, FlannelBackend, KeyAlgorithm, NetworkPath, NetworkPlugin,
-    Profile, Runtime,
+    BasicAuth, ElectionMode, ElectionRunAs, EtcdBootstrap, FlannelBackend, FlannelLeases, KeyAlgorithm, NetworkPath,
+    NetworkPlugin, Profile, Runtime,
 };
 
 macro_rules! words {
@@ -44,6 +44,7 @@ words! {
     Runtime { Docker = "docker", Containerd = "containerd" }
     NetworkPlugin { Flannel = "flannel", None = "none" }
     FlannelBackend { Vxlan = "vxlan", HostGw = "host-gw", Wireguard = "wireguard" }
+    FlannelLeases { Kubernetes = "kubernetes", Etcd = "etcd" }
     NetworkPath { Cni = "cni", Classic = "classic" }
     ElectionMode { Podmaster = "podmaster", Native = "native" }
     ElectionRunAs { Unit = "unit", StaticPod = "static-pod" }

@@ -188,6 +188,19 @@ pub struct Record {
     /// The etcd cluster this host's member belongs to, once it was healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<SealedMember>,
+    /// This host is a worker, or on its way to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
+}
+
+/// What a worker is known as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Worker {
+    /// Id of its cluster, hex.
+    pub cluster_id: String,
+    /// Where others reach it.
+    pub ip: IpAddr,
 }
 
 /// Masters that have found each other.

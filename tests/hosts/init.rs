@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Stands in for a daemon that Debian has no package of: knows its version, says it is ready, stays. It says so itself:
 /// systemd does not listen to a child (systemd-notify) of a unit with few capabilities.
-const STAND_IN: &str = r#"#!/usr/bin/perl
+pub const STAND_IN: &str = r#"#!/usr/bin/perl
 use Socket;
 if ("@ARGV" =~ /version/) { print "@VERSION@\n"; exit 0 }
 if (my $systemd = $ENV{NOTIFY_SOCKET}) {
@@ -39,6 +39,8 @@ fn bare_host(lab: &Lab) -> Machine<'_> {
     ] {
         host.write(path, &STAND_IN.replace("@VERSION@", version), 0o755);
     }
+    // flannel's key in etcd is one more thing to be put in the right order and taken back.
+    host.write("/etc/cluster.yaml", "network: { leases: etcd }\n", 0o644);
     host.boot();
     host
 }
@@ -55,7 +57,7 @@ fn break_etcd(host: &Machine, instead: &str) {
 /// comes with the package, has to be adopted.
 fn words() -> Vec<&'static str> {
     let mut words =
-        "hamaster init --yes --adopt --name m1 --advertise-ip 192.0.2.11 --lb-ip 192.0.2.100 --runtime containerd \
+        "hamaster init -c /etc/cluster.yaml --yes --adopt --name m1 --advertise-ip 192.0.2.11 --lb-ip 192.0.2.100 --runtime containerd \
                      --election native --kubernetes-version v1.20.2"
             .split_whitespace()
             .collect::<Vec<_>>();
@@ -114,17 +116,17 @@ fn units(host: &Machine) -> BTreeSet<String> {
 }
 
 /// The host as it is now, on its disk and in systemd, to be compared later.
-struct Before {
+pub struct Before {
     tree: Tree,
     units: BTreeSet<String>,
 }
 
 impl Before {
-    fn of(host: &Machine) -> Self {
+    pub fn of(host: &Machine) -> Self {
         Self { tree: Tree::of(host), units: units(host) }
     }
 
-    fn assert_unchanged(&self, host: &Machine, after: &str) {
+    pub fn assert_unchanged(&self, host: &Machine, after: &str) {
         Tree::of(host).assert_same_as(&self.tree, after);
         let changed: Vec<_> = units(host).symmetric_difference(&self.units).cloned().collect();
         assert!(changed.is_empty(), "units changed: {after}: {changed:#?}");

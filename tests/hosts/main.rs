@@ -16,3 +16,4 @@ mod kubelet;
 mod lab;
 mod machine;
 mod tree;
+mod worker;

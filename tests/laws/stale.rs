@@ -21,6 +21,7 @@ pub fn master() -> Master {
     let node = Node { name: "m1".to_owned(), ip: IpAddr::from([192, 0, 2, 10]) };
     spec.masters = vec![node.clone()];
     Master {
+        role: hamaster::token::Role::Master,
         tools: hamaster::preflight::tools(&HostFacts::default(), &spec),
         spec,
         this: ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout: Layout::host() },

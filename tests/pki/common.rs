@@ -62,7 +62,12 @@ pub(crate) fn spec(algorithm: KeyAlgorithm) -> ClusterSpec {
             snapshots: Some(hamaster::spec::SnapshotSpec::default()),
         },
         runtime: Runtime::Docker,
-        network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
+        network: NetworkSpec {
+            plugin: NetworkPlugin::Flannel,
+            backend: FlannelBackend::Vxlan,
+            path: NetworkPath::Cni,
+            leases: FlannelLeases::Etcd,
+        },
         election: ElectionSpec {
             mode: ElectionMode::Podmaster,
             lease_duration: Duration::from_secs(10),

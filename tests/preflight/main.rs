@@ -149,7 +149,7 @@ impl Case {
 
 #[test]
 fn a_clean_machine_has_no_findings() {
-    for scope in [Scope::Host, Scope::Lab, Scope::Image] {
+    for scope in [Scope::Host, Scope::Lab, Scope::Image, Scope::Worker, Scope::WorkerImage] {
         let case = Case { scope, ..clean() };
         assert_eq!(case.run(), [], "{scope:?}");
     }
@@ -316,7 +316,7 @@ fn every_check_of_the_table_has_a_fact_that_fires_it() {
 /// Everything wrong at once is found at once, and in a lab or an image exactly the part that counts there.
 #[test]
 fn scopes_are_what_the_table_says() {
-    for scope in [Scope::Host, Scope::Lab, Scope::Image] {
+    for scope in [Scope::Host, Scope::Lab, Scope::Image, Scope::Worker, Scope::WorkerImage] {
         for (id, severity, perturb) in PERTURBATIONS {
             // An address of this host only: a lab listens nowhere else.
             let mut case = clean();
@@ -327,6 +327,22 @@ fn scopes_are_what_the_table_says() {
             let expected = check.severity(scope).map(|most| most.min(*severity));
             let found: BTreeSet<Severity> = case.run().iter().map(|f| f.severity).collect();
             assert_eq!(found, expected.into_iter().collect(), "{id} in {scope:?}");
+        }
+    }
+}
+
+/// A worker has no etcd and no control plane, so nothing of theirs is asked of it: and all else is.
+#[test]
+fn a_worker_is_asked_for_what_a_node_needs() {
+    let is_a_masters = |id: &str| {
+        let ports = ["Port-6443", "Port-10257", "Port-10259", "Port-2379", "Port-2380", "Port-2381", "Port-7443"];
+        let word = id.to_lowercase().contains("etcd") || id.ends_with("manifests") || ["NumCPU", "Mem"].contains(&id);
+        word || ports.contains(&id)
+    };
+    for (worker, master) in [(Scope::Worker, Scope::Host), (Scope::WorkerImage, Scope::Image)] {
+        for check in CHECKS {
+            let wanted = check.severity(master).filter(|_| !is_a_masters(check.id));
+            assert_eq!(check.severity(worker), wanted, "{} in {worker:?}", check.id);
         }
     }
 }

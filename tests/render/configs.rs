@@ -151,6 +151,7 @@ fn kubectl_reads_the_kubeconfig_and_the_bindings() {
     let wanted = [
         (Some("kubeadm:cluster-admins"), Some("cluster-admin")),
         (Some("kube-apiserver-kubelet-client"), Some("system:kubelet-api-admin")),
+        (Some("system:nodes"), Some("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient")),
     ];
     assert_eq!(granted, wanted);
 }

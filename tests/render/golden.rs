@@ -8,7 +8,10 @@ use hamaster::spec::*;
 use crate::samples::{Set, cis, here, spec};
 
 fn check(name: &str, spec: &ClusterSpec) {
-    let set = Set::of(spec);
+    check_set(name, spec, &Set::of(spec));
+}
+
+fn check_set(name: &str, spec: &ClusterSpec, set: &Set) {
     let mut text = String::new();
     for file in &set.files {
         writeln!(text, "=== {} {} {:04o}", file.phase, file.path.display(), file.mode).unwrap();
@@ -56,4 +59,18 @@ fn classic_docker_is_as_recorded() {
     spec.network.path = NetworkPath::Classic;
     spec.election.run_as = ElectionRunAs::StaticPod;
     check("1.20/docker-classic-podmaster-pod", &spec);
+}
+
+/// flannel's leases in the API, on a master and on workers: one with a name before its API, one with none at all.
+#[test]
+fn workers_are_as_recorded() {
+    let mut spec = spec(34);
+    spec.network.leases = FlannelLeases::Kubernetes;
+    spec.runtime = Runtime::Containerd;
+    check("1.34/containerd-leases-in-the-api", &spec);
+    check_set("1.34/worker-containerd", &spec, &Set::worker(&spec));
+    let mut old = crate::samples::spec(22);
+    old.network.leases = FlannelLeases::Kubernetes;
+    old.load_balancer.addresses.clear();
+    check_set("1.22/worker-docker", &old, &Set::worker(&old));
 }

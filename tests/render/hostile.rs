@@ -105,7 +105,14 @@ fn rendered(spec: &ClusterSpec, token: &str) -> Set {
     let (this, mut tools) = (this(spec), render::assumed_tools(spec));
     tools.resolv_conf = Some(spec.name.clone().into());
     let etcd = EtcdStart { sealed: false, token, initial_cluster: None };
-    Set::render(&Input { spec, this: &this, tools: &tools, etcd, external_ca: false })
+    Set::render(&Input {
+        spec,
+        this: &this,
+        role: hamaster::token::Role::Master,
+        tools: &tools,
+        etcd,
+        external_ca: false,
+    })
 }
 
 fn yaml(text: &str) -> Value {

@@ -26,3 +26,4 @@ mod pods;
 mod samples;
 mod templates;
 mod units;
+mod worker;

@@ -189,7 +189,14 @@ fn an_external_ca_never_signs_here() {
     let spec = spec(34);
     let (this, tools) = (this(&spec), hamaster::render::assumed_tools(&spec));
     let etcd = hamaster::render::EtcdStart { sealed: true, token: "t", initial_cluster: None };
-    let input = hamaster::render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: true };
+    let input = hamaster::render::Input {
+        spec: &spec,
+        this: &this,
+        role: hamaster::token::Role::Master,
+        tools: &tools,
+        etcd,
+        external_ca: true,
+    };
     assert!(Set::render(&input).files.iter().all(|f| !String::from_utf8_lossy(&f.bytes).contains("ca.key")));
 }
 

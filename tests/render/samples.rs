@@ -49,7 +49,12 @@ pub fn spec(minor: u32) -> ClusterSpec {
             snapshots: Some(hamaster::spec::SnapshotSpec::default()),
         },
         runtime: Runtime::Docker,
-        network: NetworkSpec { plugin: NetworkPlugin::Flannel, backend: FlannelBackend::Vxlan, path: NetworkPath::Cni },
+        network: NetworkSpec {
+            plugin: NetworkPlugin::Flannel,
+            backend: FlannelBackend::Vxlan,
+            path: NetworkPath::Cni,
+            leases: FlannelLeases::Etcd,
+        },
         election: ElectionSpec {
             mode: ElectionMode::Podmaster,
             lease_duration: Duration::from_secs(10),
@@ -88,6 +93,9 @@ pub fn variants(minor: u32) -> Vec<(String, ClusterSpec)> {
                     }
                     let mut spec = if profile == Profile::Cis { cis(self::spec(minor)) } else { self::spec(minor) };
                     (spec.runtime, spec.election.mode, spec.network.path) = (runtime, mode, path);
+                    if runtime == Runtime::Containerd {
+                        spec.network.leases = FlannelLeases::Kubernetes;
+                    }
                     out.push((format!("1.{minor} {runtime:?} {profile:?} {mode:?} {path:?}"), spec));
                 }
             }
@@ -109,7 +117,13 @@ pub fn this(spec: &ClusterSpec) -> ThisNode {
     ThisNode { node: spec.masters[0].clone(), loopback: [127, 0, 0, 1].into(), layout: Layout::host() }
 }
 
-/// Everything rendered for one master.
+/// A worker on a real host.
+pub fn worker() -> ThisNode {
+    let node = Node { name: "w1".into(), ip: [10, 0, 1, 1].into() };
+    ThisNode { node, loopback: [127, 0, 0, 1].into(), layout: Layout::host() }
+}
+
+/// Everything rendered for one node.
 pub struct Set {
     pub files: Vec<ManagedFile>,
     pub units: Vec<DesiredUnit>,
@@ -129,7 +143,15 @@ impl Set {
 
     pub fn with(spec: &ClusterSpec, this: &ThisNode, tools: &Tools) -> Self {
         let etcd = EtcdStart { sealed: false, token: TOKEN, initial_cluster: None };
-        Self::render(&Input { spec, this, tools, etcd, external_ca: false })
+        Self::render(&Input { spec, this, role: hamaster::token::Role::Master, tools, etcd, external_ca: false })
+    }
+
+    /// What a worker has.
+    pub fn worker(spec: &ClusterSpec) -> Self {
+        let etcd = EtcdStart { sealed: true, token: TOKEN, initial_cluster: None };
+        let (this, tools) = (worker(), render::assumed_tools(spec));
+        let role = hamaster::token::Role::Worker;
+        Self::render(&Input { spec, this: &this, role, tools: &tools, etcd, external_ca: true })
     }
 
     pub fn render(input: &Input) -> Self {

@@ -77,7 +77,14 @@ fn etcd_unit(templates: &Templates) -> Result<String, String> {
     let (spec, tools) = (spec(34), render::assumed_tools(&spec(34)));
     let this = this(&spec);
     let etcd = EtcdStart { sealed: true, token: TOKEN, initial_cluster: None };
-    let input = Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false };
+    let input = Input {
+        spec: &spec,
+        this: &this,
+        role: hamaster::token::Role::Master,
+        tools: &tools,
+        etcd,
+        external_ca: false,
+    };
     let files = render::files(&input, templates).map_err(|e| e.to_string())?;
     let unit = files.into_iter().find(|f| f.path.ends_with("etcd.service")).unwrap();
     Ok(String::from_utf8(unit.bytes).unwrap())

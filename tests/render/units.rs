@@ -65,7 +65,7 @@ fn root(set: &Set, dir: &Path) -> Vec<String> {
     names
 }
 
-fn verify(set: &Set) -> Option<String> {
+pub fn verify(set: &Set) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let names = root(set, dir.path());
     let root = format!("--root={}", dir.path().display());
@@ -136,7 +136,15 @@ fn a_sealed_member_says_existing_and_changes_nothing_else() {
     let this = this(&spec);
     let files = |sealed| {
         let etcd = render::EtcdStart { sealed, token: "t", initial_cluster: None };
-        Set::render(&render::Input { spec: &spec, this: &this, tools: &tools, etcd, external_ca: false }).files
+        Set::render(&render::Input {
+            spec: &spec,
+            this: &this,
+            role: hamaster::token::Role::Master,
+            tools: &tools,
+            etcd,
+            external_ca: false,
+        })
+        .files
     };
     for (fresh, sealed) in files(false).into_iter().zip(files(true)) {
         let fresh = String::from_utf8(fresh.bytes).unwrap();

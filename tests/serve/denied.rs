@@ -76,15 +76,6 @@ fn a_token_that_was_seen_on_its_way_is_worth_nothing_after_its_use() {
 }
 
 #[test]
-fn a_worker_hears_that_this_version_cannot_and_keeps_its_token() {
-    let m1 = Master::new();
-    let token = m1.token(&["--worker"]);
-    let error = refusal(&m1, &Request { role: Role::Worker, ..request(&token, "w1") });
-    assert!(error.causes()[0].contains("masters only"), "{error}");
-    assert_eq!(m1.tokens()[0]["usesLeft"], 1);
-}
-
-#[test]
 fn a_name_or_an_address_that_another_master_has_is_refused_by_its_words() {
     let m1 = Master::new();
     let token = m1.token(&[]);

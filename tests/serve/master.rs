@@ -209,5 +209,6 @@ pub(crate) fn request(token: &Token, node: &str) -> Request {
         node: node.to_owned(),
         ip: "192.0.2.77".parse().unwrap(),
         role: Role::Master,
+        requests: vec![],
     }
 }

@@ -115,6 +115,7 @@ prop_compose! {
         spec.runtime = [Runtime::Docker, Runtime::Containerd][pick(0, 2)];
         spec.network.plugin = [NetworkPlugin::Flannel, NetworkPlugin::None][pick(1, 2)];
         spec.network.backend = [FlannelBackend::Vxlan, FlannelBackend::HostGw, FlannelBackend::Wireguard][pick(2, 3)];
+        spec.network.leases = [FlannelLeases::Kubernetes, FlannelLeases::Etcd][pick(2, 2)];
         spec.election.mode = [ElectionMode::Podmaster, ElectionMode::Native][pick(3, 2)];
         spec.election.run_as = [ElectionRunAs::Unit, ElectionRunAs::StaticPod][pick(4, 2)];
         spec.election.lease_duration = Duration::from_millis(lease);

@@ -12,11 +12,15 @@ use crate::host::{Host, observe};
 use crate::spec::layout::Layout;
 use crate::state::Owner;
 use crate::state::observed::FileRecord;
+use crate::token::Role;
 
 /// The note. Kept 0600: whoever knows the attempt can come again with the token.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Marker {
+    /// What this host is to be.
+    #[serde(default = "master")]
+    pub role: Role,
     /// What a master knows this attempt by.
     pub attempt: Bytes,
     /// The cluster, once its bundle is on this host: from then on no token is needed.
@@ -34,6 +38,10 @@ pub struct Cluster {
     pub masters: Vec<Master>,
     /// Its spec then.
     pub spec: String,
+}
+
+fn master() -> Role {
+    Role::Master
 }
 
 impl From<&Welcome> for Cluster {

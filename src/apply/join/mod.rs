@@ -7,6 +7,7 @@
 mod marker;
 mod member;
 mod welcome;
+pub mod worker;
 
 use std::collections::BTreeSet;
 use std::task::Poll;
@@ -34,8 +35,9 @@ use crate::plan::master::{self, Policy};
 use crate::plan::{Conflict, Phase};
 use crate::spec::file::{self, Overrides};
 use crate::spec::{ClusterSpec, Node};
-use crate::state::observed::{FileRecord, JoiningMember, Observed};
-use crate::state::{Owner, PhaseId};
+use crate::state::observed::{FileRecord, JoiningMember, Observed, Worker};
+use crate::state::{Digest, Owner, PhaseId};
+use crate::token::Role;
 
 /// How long a joiner waits for etcd's answer once it votes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,26 +88,8 @@ pub fn spec_with(registered: &str, node: &Node) -> Result<ClusterSpec> {
 pub fn preview(host: &Host, master: &Master, files: &[File], choice: &Choice) -> Result<Preview> {
     let mut observed = master.observe(host)?;
     let mut conflicts = vec![];
-    let mut imported = vec![];
-    for file in files {
-        let path = master.this.layout.path(&file.path);
-        let wanted = observe::file_fact(host, &path, file.content.0.expose(), file.mode)?;
-        match observed.at(&path) {
-            Some(fact) if fact.digest == wanted.digest => continue,
-            Some(_) if !choice.adopt && !observed.record.files.contains_key(&path) => conflicts.push(Conflict {
-                message: "exists, differs from the cluster's, and is not ours".to_owned(),
-                hint: format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display()),
-                path: path.clone(),
-            }),
-            _ => imported.push(path.file_name().unwrap_or_default().display().to_string()),
-        }
-        observed.paths.insert(path, wanted);
-    }
-    let mut notes = vec![];
-    if !imported.is_empty() {
-        notes.push(format!("takes from the cluster: {}", imported.join(", ")));
-    }
-    if observed.record.etcd.is_none() {
+    let mut notes = given(host, master, files, choice, &mut observed, &mut conflicts)?;
+    if master.role == Role::Master && observed.record.etcd.is_none() {
         notes.push("joins etcd as a learner, and votes once it has caught up".to_owned());
         let joining = JoiningMember { initial_cluster: Some("known-once-it-is-added".to_owned()), member_id: None };
         observed.record.joining.get_or_insert(joining);
@@ -126,10 +110,42 @@ pub fn preview(host: &Host, master: &Master, files: &[File], choice: &Choice) ->
     Ok(Preview { notes, phases, observed })
 }
 
+/// What the host will be like once `files` are on it, and what is in their way.
+fn given(
+    host: &Host,
+    master: &Master,
+    files: &[File],
+    choice: &Choice,
+    observed: &mut Observed,
+    conflicts: &mut Vec<Conflict>,
+) -> Result<Vec<String>> {
+    let mut imported = vec![];
+    for file in files {
+        let path = master.this.layout.path(&file.path);
+        let wanted = observe::file_fact(host, &path, file.content.0.expose(), file.mode)?;
+        match observed.at(&path) {
+            Some(fact) if fact.digest == wanted.digest => continue,
+            Some(_) if !choice.adopt && !observed.record.files.contains_key(&path) => conflicts.push(Conflict {
+                message: "exists, differs from the cluster's, and is not ours".to_owned(),
+                hint: format!("mv {0} {0}.old, or run again with --adopt (it is backed up first)", path.display()),
+                path: path.clone(),
+            }),
+            _ => imported.push(path.file_name().unwrap_or_default().display().to_string()),
+        }
+        observed.paths.insert(path, wanted);
+    }
+    Ok(match imported.is_empty() {
+        true => vec![],
+        false => vec![format!("takes from the cluster: {}", imported.join(", "))],
+    })
+}
+
 impl Preview {
     /// Nothing is left to do.
     pub fn is_empty(&self) -> bool {
-        self.observed.record.etcd.is_some() && self.phases.iter().all(|p| p.steps.is_empty() && p.awaits.is_empty())
+        let record = &self.observed.record;
+        (record.etcd.is_some() || record.worker.is_some())
+            && self.phases.iter().all(|p| p.steps.is_empty() && p.awaits.is_empty())
     }
 }
 
@@ -159,6 +175,9 @@ pub fn import(host: &mut Host, master: &Master, mut marker: Marker, welcome: &We
     ledger.record.node = Some(master.this.node.name.clone());
     // A voter whose disk was lost is none any more: it joins anew.
     ledger.record.etcd = None;
+    if master.role == Role::Worker {
+        ledger.record.worker = Some(Worker { cluster_id: welcome.cluster_id.clone(), ip: master.this.node.ip });
+    }
     ledger.save(host)?;
     for file in &welcome.files {
         let path = layout.path(&file.path);
@@ -168,6 +187,10 @@ pub fn import(host: &mut Host, master: &Master, mut marker: Marker, welcome: &We
             }
         }
         host.write(&path, file.content.0.expose(), file.mode, Owner::Root)?;
+        if master.role == Role::Worker {
+            // Nothing of it is secret or rare: a reset takes it away.
+            ledger.record.files.entry(path).or_default().digest = Some(Digest::of(file.content.0.expose()));
+        }
         fault::point("join.imported");
     }
     ledger.record.dirs.sort();

@@ -1,0 +1,165 @@
+//! Whose a node's name and address are. Masters are in the spec; a worker is nowhere but here: without this, whoever has
+//! a token for workers could have the certificate of a node that is there, or one that passes for the API.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::desk::Refused;
+use crate::admission::{Refusal, Request};
+use crate::apply::members::Members;
+use crate::error::{Error, Result};
+use crate::etcd::client::Record;
+use crate::etcd::keys;
+use crate::host::clock;
+use crate::pki::catalog;
+use crate::spec::{Address, ClusterSpec, Node, ThisNode};
+use crate::state::Digest;
+use crate::token::Role;
+
+/// What etcd has of a worker, under its name.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Worker {
+    ip: IpAddr,
+    /// SHA-256 of what its attempt is known by: it may come again, nobody else in its name.
+    attempt_hash: Digest,
+    /// In seconds since 1970: for people.
+    admitted: i64,
+}
+
+/// What is to be noted once a host is admitted.
+#[derive(Debug)]
+pub(super) enum Claim {
+    Nothing,
+    /// A new worker.
+    Create {
+        key: String,
+        value: Vec<u8>,
+    },
+    /// Another host in a worker's place, or the same one at another address.
+    Replace {
+        was: Box<Record>,
+        value: Vec<u8>,
+    },
+    /// What was a worker becomes a master.
+    Release {
+        key: String,
+    },
+}
+
+/// Whether the host may have the name and the address it asks for. `bound` says that its token was made for this very
+/// name: who made it says that whatever had the name has it no longer.
+pub(super) fn judge(
+    members: &mut Members,
+    spec: &ClusterSpec,
+    this: &ThisNode,
+    request: &Request,
+    bound: bool,
+) -> Result<Claim, Refused> {
+    masters(spec, request)?;
+    if request.role == Role::Worker {
+        known_as_the_api(spec, this, request)?;
+    }
+    let key = format!("{}{}", keys::WORKERS, request.node);
+    let own = Worker {
+        ip: request.ip,
+        attempt_hash: Digest::of(request.attempt.0.expose()),
+        admitted: clock::now().unix_timestamp(),
+    };
+    let mut claim = None;
+    for record in members.ask(|c| c.records(keys::WORKERS))? {
+        let name = record.key.strip_prefix(keys::WORKERS).unwrap_or_default().to_owned();
+        let worker: Worker = serde_json::from_slice(&record.value)
+            .map_err(|e| Error::conflict(format!("etcd key {} does not read", record.key)).cause(e))?;
+        if name != request.node {
+            if worker.ip == request.ip {
+                let why = format!("the address {} is that of the worker {name}", worker.ip);
+                return Err(taken(why, None));
+            }
+            continue;
+        }
+        let again = worker.attempt_hash == own.attempt_hash;
+        if !again && !bound {
+            let why = format!("the name {name} is that of the worker at {}", worker.ip);
+            let flag = if request.role == Role::Worker { " --worker" } else { "" };
+            let hint =
+                format!("hamaster token create{flag} --node {name}    # on a master, if it is gone; or --name NAME");
+            return Err(taken(why, Some(hint)));
+        }
+        claim = Some(match request.role {
+            Role::Master => Claim::Release { key: record.key },
+            Role::Worker if again && worker.ip == own.ip => Claim::Nothing,
+            Role::Worker => Claim::Replace { was: Box::new(record), value: encode(&own)? },
+        });
+    }
+    match (claim, request.role) {
+        (Some(claim), _) => Ok(claim),
+        (None, Role::Master) => Ok(Claim::Nothing),
+        (None, Role::Worker) => Ok(Claim::Create { key, value: encode(&own)? }),
+    }
+}
+
+impl Claim {
+    /// Notes it. False when another host was faster.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub(super) fn make(&self, members: &mut Members) -> Result<bool> {
+        match self {
+            Claim::Nothing => Ok(true),
+            Claim::Create { key, value } => members.ask(|c| c.put_if_absent(key, value)),
+            Claim::Replace { was, value } => members.ask(|c| c.replace(was, value)),
+            Claim::Release { key } => members.ask(|c| c.delete(key)).map(|_| true),
+        }
+    }
+}
+
+/// A master that joins again keeps its name and its address; anyone else needs others.
+fn masters(spec: &ClusterSpec, request: &Request) -> Result<(), Refused> {
+    for Node { name, ip } in &spec.masters {
+        let (named, there) = (*name == request.node, *ip == request.ip);
+        let why = match request.role {
+            Role::Master if named == there => continue,
+            _ if named => format!("the name {name} is that of the master at {ip}"),
+            _ if there => format!("the address {ip} is that of the master {name}"),
+            _ => continue,
+        };
+        return Err(taken(why, None));
+    }
+    Ok(())
+}
+
+/// A worker is given a certificate for a server of its name and address, by the CA that clients of the API trust: for
+/// neither may anyone ever ask for the API.
+fn known_as_the_api(spec: &ClusterSpec, this: &ThisNode, request: &Request) -> Result<(), Refused> {
+    let sans = spec.masters.iter().flat_map(|master| {
+        let there = ThisNode { node: master.clone(), ..this.clone() };
+        catalog::certs(spec, &there).into_iter().filter(|cert| cert.id == "server").flat_map(|cert| cert.sans)
+    });
+    let mine = |san: &Address| match san {
+        Address::Ip(ip) => *ip == request.ip,
+        Address::Dns(name) => match name.strip_prefix("*.") {
+            Some(domain) => request.node.split_once('.').is_some_and(|(_, rest)| rest == domain),
+            None => *name == request.node,
+        },
+    };
+    if let Some(san) = sans.into_iter().find(mine) {
+        return Err(taken(format!("the API is known as {san}: no worker can be"), None));
+    }
+    let ranges = [("services", spec.kubernetes.service_cidr), ("pods", spec.kubernetes.pod_cidr)];
+    match ranges.into_iter().find(|(_, range)| range.contains(&request.ip)) {
+        Some((what, range)) => {
+            Err(taken(format!("the address {} is in {range}, the range of {what}", request.ip), None))
+        }
+        None => Ok(()),
+    }
+}
+
+fn taken(error: String, hint: Option<String>) -> Refused {
+    Refused::Taken(Refusal { error, hint })
+}
+
+fn encode(worker: &Worker) -> Result<Vec<u8>> {
+    serde_json::to_vec(worker).map_err(|e| Error::apply("cannot encode what is noted of a worker").cause(e))
+}
