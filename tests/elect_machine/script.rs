@@ -168,7 +168,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { keys: BTreeMap::new(), revision: 40, untold: vec![], silent: false, swallow: 0 }
     }
 

@@ -8,7 +8,7 @@ use hamaster::elect::timing::with_drift;
 use hamaster::elect::txn::Op;
 use hamaster::elect::view::Key;
 
-use crate::script::{RIVAL, Script, at, candidate, ms, timing};
+use crate::script::{RIVAL, Script, Store, at, candidate, ms, timing};
 use crate::{leading, waiting};
 
 #[test]
@@ -138,4 +138,17 @@ fn a_rank_that_changes_while_another_is_being_written_is_written_after_it() {
         s.settle();
         assert_eq!(s.store.candidate(s.store.own()).bias, bias);
     }
+}
+
+/// A read that is answered after a restore says more than what is there: it would look old for ever.
+#[test]
+fn a_store_that_went_back_unnoticed_is_found_out() {
+    let mut s = Script::new("b");
+    s.store.lead("a", 50);
+    s.boot();
+    assert_eq!(s.status().state, "head");
+    s.store = Store::new();
+    s.step(Event::Seen(s.store.view()));
+    s.until(s.now + with_drift(timing().bound()) * 2);
+    assert_eq!(s.status().state, "leading");
 }

@@ -1,11 +1,12 @@
 //! Those who lead: renewing, fencing in time, letting go only of what is dead.
 
 use super::Machine;
-use super::state::{Ask, Held, Pending, Phase, State, Why};
+use super::state::{Ask, Held, Pending, Phase, Standing, State, Why};
 use crate::elect::event::{Count, Effect, Exit, Interest, Unfit};
 use crate::elect::instant::Instant;
 use crate::elect::record::{Term, TermState};
 use crate::elect::status::Transition;
+use crate::elect::timing::with_drift;
 use crate::elect::txn::{self, Answer};
 use crate::elect::view::rank;
 
@@ -408,5 +409,31 @@ impl Machine {
 
     fn note(&mut self, at: Instant, cause: &str) {
         self.last = Some(Transition { cause: cause.into(), at_ns: at.as_nanos(), took_ms: None });
+    }
+
+    /// What was known of revisions is void, and so is the place in the queue.
+    pub(super) fn replaced(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        out.push(Effect::Say("etcd holds other data than before: what it says of leaders may be old".into()));
+        (self.view, self.standing, self.overtaken) = (None, Standing::Unknown, None);
+        self.quarantine = now + with_drift(self.largest_bound);
+        self.uproot(now, out);
+    }
+
+    /// The store is another one: neither a place in the queue nor a token means anything there. Revisions begin anew,
+    /// and the key of another leader may have been created by the very revision that is this one's token.
+    fn uproot(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        self.pending = None;
+        match &mut self.state {
+            State::Leading { .. } => _ = self.fence(now, "replaced", true, out),
+            State::Fencing { lost, .. } => *lost = true,
+            State::Releasing { held, stopped: false, .. } => {
+                let held = held.clone();
+                self.enter(now, State::Fencing { held, lost: true });
+            }
+            State::Queued { .. } | State::Fenced { .. } | State::Releasing { .. } => {
+                self.enter(now, State::Idle { leftover: false });
+            }
+            State::New { .. } | State::Cleaning { .. } | State::Idle { .. } | State::Ended { .. } => {}
+        }
     }
 }

@@ -88,6 +88,8 @@ pub struct Machine {
     view: Option<View>,
     standing: Standing,
     interest: Option<Interest>,
+    /// What was known when a read said less.
+    overtaken: Option<i64>,
     /// A read was asked for and has not come: nothing is decided on what may be stale.
     reading: bool,
     lease: Option<LeaseId>,
@@ -139,6 +141,7 @@ impl Machine {
             view: None,
             standing: Standing::Unknown,
             interest: None,
+            overtaken: None,
             reading: false,
             lease: None,
             fitness: None,
@@ -250,14 +253,19 @@ impl Machine {
             Event::Tick => {}
             Event::Seen(view) => {
                 self.reading = false;
-                self.see(now, view);
+                let known = self.view.as_ref().map(|known| known.leader_at);
+                // The one after it began later and cannot be: then the data is another, though nobody noticed.
+                let overtaken = if self.see(now, view) { None } else { known };
+                if overtaken.is_some() && self.overtaken == overtaken {
+                    self.replaced(now, out);
+                } else {
+                    self.overtaken = overtaken;
+                }
             }
             Event::Changed(change) => self.change(now, &change),
             Event::Replaced => {
-                out.push(Effect::Say("etcd holds other data than before: what it says of leaders may be old".into()));
-                (self.view, self.standing, self.reading) = (None, Standing::Unknown, true);
-                self.quarantine = now + super::timing::with_drift(self.largest_bound);
-                self.uproot(now, out);
+                self.replaced(now, out);
+                self.reading = true;
             }
             Event::Answered(id, answer) => self.answered(now, id, answer, out),
             Event::Lease(lease) => self.lease = lease,
@@ -283,24 +291,6 @@ impl Machine {
             Event::Bias(bias) => self.lean(bias),
             Event::Resign => self.resigning = matches!(self.state, State::Leading { .. }),
             Event::Terminate => self.terminating = true,
-        }
-    }
-
-    /// The store is another one: neither a place in the queue nor a token means anything there. Revisions begin anew,
-    /// and the key of another leader may have been created by the very revision that is this one's token.
-    fn uproot(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        self.pending = None;
-        match &mut self.state {
-            State::Leading { .. } => _ = self.fence(now, "replaced", true, out),
-            State::Fencing { lost, .. } => *lost = true,
-            State::Releasing { held, stopped: false, .. } => {
-                let held = held.clone();
-                self.enter(now, State::Fencing { held, lost: true });
-            }
-            State::Queued { .. } | State::Fenced { .. } | State::Releasing { .. } => {
-                self.enter(now, State::Idle { leftover: false });
-            }
-            State::New { .. } | State::Cleaning { .. } | State::Idle { .. } | State::Ended { .. } => {}
         }
     }
 
@@ -330,11 +320,11 @@ impl Machine {
         }
     }
 
-    fn see(&mut self, now: Instant, mut view: View) {
-        // A read overtaken by an own write says less than what is known.
+    /// False for a read that was overtaken by an own write: it says less than what is known.
+    fn see(&mut self, now: Instant, mut view: View) -> bool {
         if self.view.as_ref().is_some_and(|known| known.leader_at > view.revision) {
             self.interest = None;
-            return;
+            return false;
         }
         // One from before the own place in the queue does not know of it.
         if let State::Queued { lease, create, .. } = &self.state
@@ -345,6 +335,7 @@ impl Machine {
         }
         self.view = Some(view);
         self.observe(now);
+        true
     }
 
     fn change(&mut self, now: Instant, change: &Change) {
