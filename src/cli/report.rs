@@ -50,7 +50,7 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
     let node = render_node(&args.spec, &spec.masters)?;
     if spec.etcd.bootstrap == EtcdBootstrap::Discovery && spec.masters.len() < 2 {
         return Err(Error::usage("the masters that will be found are not known here")
-            .hint("--etcd-bootstrap static --initial-master NAME=IP    # for each of them"));
+            .hint("--initial-master NAME=IP    # for each of them"));
     }
     resolve::founders(&mut spec, &node, &Record::default())?;
     if !spec.masters.contains(&node) {

@@ -16,7 +16,7 @@ use crate::spec::file::Overrides;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode, address, file};
 use crate::state::facts::HostFacts;
-use crate::state::observed::Record;
+use crate::state::observed::{Founders, Record};
 use crate::state::{Digest, Owner};
 use crate::token::Role;
 
@@ -137,10 +137,18 @@ fn this_node(node: Node) -> ThisNode {
 /// cluster that exists has other ways to change.
 ///
 /// # Errors
-/// As [`bootstrap::founders`].
+/// As [`bootstrap::founders`]; a member that was started with others.
 pub(super) fn founders(spec: &mut ClusterSpec, node: &Node, record: &Record) -> Result<()> {
     let exists = record.etcd.is_some();
-    let found = record.founders.as_ref().filter(|f| spec.etcd.discovery.as_ref().is_some_and(|d| f.is_of(&d.place)));
+    let of_place = |f: &&Founders| spec.etcd.discovery.as_ref().is_some_and(|d| f.is_of(&d.place));
+    let found = record.founders.as_ref().filter(of_place);
+    // A member keeps the list of its first start, whatever its unit says later.
+    if let (Some(before), None, false, true) = (&record.founders, found, exists, record.data_dir.is_some()) {
+        let message = format!("etcd was started here with the masters found at {}", before.place);
+        return Err(Error::conflict(message)
+            .hint(format!("hamaster init --etcd-bootstrap discovery --discovery-url {}", before.place))
+            .hint("hamaster reset    # to form another cluster"));
+    }
     match (spec.etcd.bootstrap, found) {
         (EtcdBootstrap::Static, _) if !exists => spec.masters = bootstrap::founders(&spec.masters, node)?,
         (EtcdBootstrap::Discovery, Some(found)) if !exists => spec.masters = bootstrap::founders(&found.nodes(), node)?,

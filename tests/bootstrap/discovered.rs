@@ -97,7 +97,10 @@ fn three_find_each_other_at_a_discovery_service_and_are_one_cluster() {
     assert_eq!(registered(&url, &[]), values(&three));
     assert!(!dir.join("m4/var/lib/hamaster").exists(), "nothing was touched");
 
+    let another = service.new_token(3);
     drop(service);
+    let (code, said) = run(&mut seek(dir, all[0], &another));
+    assert!(code == 4 && said.contains(&format!("started here with the masters found at {url}")), "{said}");
     for master in three {
         let (code, said) = run(&mut seek(dir, master, &url));
         assert!(code == 0 && said.contains("nothing to do"), "nobody is asked again: {said}");

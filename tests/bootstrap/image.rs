@@ -104,3 +104,21 @@ fn identical_copies_name_the_same_cluster() {
     }
     assert!(flag("m3", "--initial-cluster=").contains("m1=https://127.0.91.1:2380,m2=https://127.0.91.2:2380"));
 }
+
+#[test]
+fn masters_that_are_yet_to_be_found_are_not_rendered() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let render = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hamaster"));
+        command.args(["render", "--node", "m1", "--advertise-ip", MASTERS[0].1, "--out"]).arg(&out);
+        command.args(["--etcd-bootstrap", "discovery", "--discovery-url", "srv:example.test"]);
+        run(command.args(more))
+    };
+    let (code, said) = render(&[]);
+    assert!(code == 2 && said.contains("--initial-master NAME=IP"), "{said}");
+    let named: Vec<String> = MASTERS.iter().map(|(name, ip)| format!("--initial-master={name}={ip}")).collect();
+    let (code, said) = render(&named.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(code, 0, "{said}");
+    assert!(flag(dir.path(), "out", "--initial-cluster=").contains("m3=https://127.0.91.3:2380"));
+}

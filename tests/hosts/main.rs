@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "modules of a test binary")]
 
 mod election;
+mod founders;
 mod harness;
 mod init;
 mod join;

@@ -14,7 +14,9 @@ use hamaster::preflight::{self, CHECKS, Finding, Scope, Severity};
 use hamaster::spec::file::{Overrides, load};
 use hamaster::spec::layout::Layout;
 use hamaster::spec::network::Cidr;
-use hamaster::spec::{Address, ClusterSpec, NetworkPlugin, Node, Runtime, ThisNode, version::KubeVersion};
+use hamaster::spec::{
+    Address, ClusterSpec, EtcdBootstrap, NetworkPlugin, Node, Runtime, ThisNode, version::KubeVersion,
+};
 use hamaster::state::Digest;
 use hamaster::state::facts::{Cgroups, DataDir, EtcdProcess, HostFacts, Program, Resolution, Unknown};
 use hamaster::state::observed::{
@@ -288,6 +290,13 @@ const PERTURBATIONS: &[Perturbation] = &[
     ("CAValidity", Error, |c| c.ca(c.this.layout.pki().join("ca.crt"), -10, -1)),
     ("CAValidity", Error, |c| c.ca(c.this.layout.etcd_pki().join("ca.crt"), 1, 3650)),
     ("CAExpiry", Warning, |c| c.ca(c.this.layout.pki().join("front-proxy-ca.crt"), -10, 364)),
+    ("EtcdFounders", Error, |c| c.spec.etcd.bootstrap = EtcdBootstrap::Static),
+    ("EtcdFounders", Error, |c| c.spec.etcd.bootstrap = EtcdBootstrap::Discovery),
+    ("EtcdFounders", Warning, |c| {
+        c.spec.etcd.bootstrap = EtcdBootstrap::Static;
+        c.spec.masters = vec![c.this.node.clone(), Node { name: "m2".into(), ip: ip("192.0.2.12") }];
+        c.ca(c.this.layout.etcd_pki().join("ca.crt"), -10, 3650);
+    }),
 ];
 
 #[test]

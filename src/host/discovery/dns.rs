@@ -28,12 +28,12 @@ async fn ask(domain: &str) -> Result<Vec<Target>, String> {
         TokioResolver::builder_tokio().and_then(|b| b.build()).map_err(|e| format!("/etc/resolv.conf: {e}"))?;
     // With a dot at its end, lest the search list of this host is tried.
     let name = format!("_etcd-server-ssl._tcp.{domain}.");
-    let found = resolver.srv_lookup(name.as_str()).await.map_err(|e| format!("{name} has no SRV records: {e}"))?;
+    let found = resolver.srv_lookup(name.as_str()).await.map_err(|e| format!("no SRV records of {name}: {e}"))?;
     let mut targets = vec![];
     for record in found.answers() {
         let RData::SRV(srv) = &record.data else { continue };
         let host = srv.target.to_utf8().to_lowercase();
-        let addresses = resolver.lookup_ip(host.as_str()).await.map_err(|e| format!("{host} has no address: {e}"))?;
+        let addresses = resolver.lookup_ip(host.as_str()).await.map_err(|e| format!("no address of {host}: {e}"))?;
         let mut addresses: Vec<_> = addresses.iter().collect();
         addresses.sort();
         addresses.dedup();
