@@ -11,6 +11,7 @@ pub mod report;
 mod resolve;
 pub mod serve;
 pub mod token;
+pub mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -82,6 +83,9 @@ enum Command {
     /// Make, list and revoke the tokens that hosts join with
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Which workers were admitted; free the name of one that is gone
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
     /// Admit hosts that bring a token; systemd runs it on every master
     Serve(serve::ServeArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
@@ -210,6 +214,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
         Command::Token(command) => token::run(&command, ui).map(done),
+        Command::Worker(command) => worker::run(&command, ui).map(done),
         Command::Serve(args) => serve::run(&args).map(done),
         Command::Elect(args) => elect::run(&args, ui),
         Command::Etcd(command) => etcd::run(&command, global, ui),

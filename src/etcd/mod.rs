@@ -15,7 +15,7 @@ pub mod keys {
     pub const TOKENS: &str = "/hamaster/v1/tokens/";
     /// What the keeper of each master says of it, by its name.
     pub const MASTERS: &str = "/hamaster/v1/masters/";
-    /// The host that each worker's name is, by that name: what `serve::workers` keeps.
+    /// The host that each worker's name is, by that name: what `admission::Worker` is.
     pub const WORKERS: &str = "/hamaster/v1/workers/";
     /// flannel's network configuration, at flannel's own default prefix.
     pub const FLANNEL: &str = "/coreos.com/network/config";
