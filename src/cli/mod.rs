@@ -62,7 +62,7 @@ pub struct Global {
 enum Command {
     /// Make this host the first master
     Init(change::InitArgs),
-    /// Make this host one more master of a cluster
+    /// Make this host one more master of a cluster, or a worker
     Join(join::JoinArgs),
     /// This master leaves its cluster, if the others can do without it
     Leave(master::LeaveArgs),
@@ -76,7 +76,7 @@ enum Command {
     Certs(certs::CertsCommand),
     /// Write everything for one node into a directory, without touching a host
     Render(report::RenderArgs),
-    /// The master at a glance
+    /// This master or worker at a glance
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
