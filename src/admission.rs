@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::pki::catalog;
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node, ThisNode};
-use crate::state::Secret;
 use crate::state::desired::SecretKind;
+use crate::state::{Digest, Secret};
 use crate::token::{Role, TokenId};
 
 /// Where masters serve joiners unless told otherwise.
@@ -67,6 +67,18 @@ pub struct Welcome {
     /// What a worker wanted signed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Pem>,
+}
+
+/// What etcd has of a worker, under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Worker {
+    /// Where it is reached.
+    pub ip: IpAddr,
+    /// SHA-256 of what its attempt is known by: it may come again, nobody else in its name.
+    pub attempt_hash: Digest,
+    /// In seconds since 1970: for people.
+    pub admitted: i64,
 }
 
 /// A signing request or a certificate, and the row of the catalogue it is for. Nothing secret.

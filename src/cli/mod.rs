@@ -13,6 +13,7 @@ pub mod report;
 mod resolve;
 pub mod serve;
 pub mod token;
+pub mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ pub struct Global {
 enum Command {
     /// Make this host the first master
     Init(change::InitArgs),
-    /// Make this host one more master of a cluster
+    /// Make this host one more master of a cluster, or a worker
     Join(join::JoinArgs),
     /// This master leaves its cluster, if the others can do without it
     Leave(master::LeaveArgs),
@@ -77,13 +78,16 @@ enum Command {
     Certs(certs::CertsCommand),
     /// Write everything for one node into a directory, without touching a host
     Render(report::RenderArgs),
-    /// The master at a glance
+    /// This master or worker at a glance
     Status,
     /// Every check with its hint, and whether the plan is empty
     Doctor(report::DoctorArgs),
     /// Make, list and revoke the tokens that hosts join with
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Which workers were admitted; free the name of one that is gone
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
     /// Admit hosts that bring a token; systemd runs it on every master
     Serve(serve::ServeArgs),
     /// Exactly one: hold what one host of many may have, and ask about it
@@ -220,6 +224,7 @@ fn run(command: Command, global: &Global, ui: &Ui) -> Result<ExitCode> {
         Command::Status => report::status(global, ui),
         Command::Doctor(args) => report::doctor(&args, global, ui),
         Command::Token(command) => token::run(&command, ui).map(done),
+        Command::Worker(command) => worker::run(&command, ui).map(done),
         Command::Serve(args) => serve::run(&args).map(done),
         Command::Elect(args) => elect::run(&args, ui),
         Command::Etcd(command) => etcd::run(&command, global, ui),

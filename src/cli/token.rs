@@ -247,7 +247,7 @@ fn revoke(id: &str, args: &MasterArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn master(args: &MasterArgs) -> Result<(ThisNode, Host, Client)> {
+pub(super) fn master(args: &MasterArgs) -> Result<(ThisNode, Host, Client)> {
     let (this, _) = resolve::standing(args.prefix.as_deref())?;
     let host = Host::new("/", Box::new(NoUnits))?;
     let etcd = etcd_client(&host, &this)?;

@@ -19,7 +19,7 @@ pub mod keys {
     pub const MASTERS: &str = "/hamaster/v1/masters/";
     /// Who changes a master or the members of etcd now, on a lease: one at a time.
     pub const TURN: &str = "/hamaster/v1/turn";
-    /// The host that each worker's name is, by that name: what `serve::workers` keeps.
+    /// The host that each worker's name is, by that name: what `admission::Worker` is.
     pub const WORKERS: &str = "/hamaster/v1/workers/";
     /// flannel's network configuration, at flannel's own default prefix.
     pub const FLANNEL: &str = "/coreos.com/network/config";

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::pki::auth;
 use crate::pki::judge::Paths;
-use crate::pki::table::{CAS, CaRow, LEAVES, LeafRow, Place, Stem};
+use crate::pki::table::{CAS, CaRow, LEAVES, LeafRow, Place, Stem, When};
 use crate::spec::layout::Layout;
 use crate::state::Owner;
 use crate::state::desired::Placement;
@@ -74,6 +74,8 @@ impl Bundle {
                 }),
             },
             _ if self.bare => None,
+            // kubeadm's flannel is a pod with a service account.
+            _ if self.origin == Origin::Kubeadm && row.when != When::Always => None,
             Place::SharedConf(name) | Place::LocalConf(name) => Some(Placement::Kubeconfig {
                 path: root.kubeconfig(name),
                 server: String::new(),

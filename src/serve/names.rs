@@ -1,12 +1,8 @@
 //! Whose a node's name and address are. Masters are in the spec; a worker is nowhere but here: without this, whoever has
 //! a token for workers could have the certificate of a node that is there, or one that passes for the API.
 
-use std::net::IpAddr;
-
-use serde::{Deserialize, Serialize};
-
 use super::desk::Refused;
-use crate::admission::{Refusal, Request};
+use crate::admission::{Refusal, Request, Worker};
 use crate::apply::members::Members;
 use crate::error::{Error, Result};
 use crate::etcd::client::Record;
@@ -16,17 +12,6 @@ use crate::pki::catalog;
 use crate::spec::{Address, ClusterSpec, Node, ThisNode};
 use crate::state::Digest;
 use crate::token::Role;
-
-/// What etcd has of a worker, under its name.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Worker {
-    ip: IpAddr,
-    /// SHA-256 of what its attempt is known by: it may come again, nobody else in its name.
-    attempt_hash: Digest,
-    /// In seconds since 1970: for people.
-    admitted: i64,
-}
 
 /// What is to be noted once a host is admitted.
 #[derive(Debug)]
@@ -75,7 +60,9 @@ pub(super) fn judge(
         if name != request.node {
             if worker.ip == request.ip {
                 let why = format!("the address {} is that of the worker {name}", worker.ip);
-                return Err(taken(why, None));
+                let hint =
+                    format!("hamaster worker remove {name}    # on a master, if it is gone; or --advertise-ip IP");
+                return Err(taken(why, Some(hint)));
             }
             continue;
         }

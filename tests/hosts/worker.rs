@@ -48,7 +48,7 @@ fn bare_host(lab: &Lab) -> Machine<'_> {
 
 /// Nothing that only a master needs may be found missing.
 fn join() -> Vec<&'static str> {
-    let words = "hamaster join 192.0.2.11 --worker --token-file /root/token --name w1 --advertise-ip 192.0.2.21 --yes \
+    let words = "hamaster join 192.0.2.11 --worker --token-file /etc/token --name w1 --advertise-ip 192.0.2.21 --yes \
                  --adopt --ignore-preflight Swap";
     words.split_whitespace().collect()
 }
@@ -63,7 +63,7 @@ fn a_worker_runs_without_an_etcd_and_without_a_master() {
     let mut m1 = master(&lab);
     let mut w1 = bare_host(&lab);
     let before = Before::of(&w1);
-    w1.write("/root/token", &m1.ok(&["hamaster", "-q", "token", "create", "--worker"]), 0o600);
+    w1.write("/etc/token", &m1.ok(&["hamaster", "-q", "token", "create", "--worker"]), 0o600);
 
     for point in ["join.signed:1", "unit.started:2", "unit.started:1"] {
         let mut killed = vec!["env".to_owned(), format!("HAMASTER_CRASH_AT={point}")];
@@ -82,7 +82,7 @@ fn a_worker_runs_without_an_etcd_and_without_a_master() {
     w1.ok(&["hamaster", "status"]);
     let refused = w1.run(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
     assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
-    let refused = w1.run(&["hamaster", "join", "192.0.2.11", "--token-file", "/root/token", "--yes"]);
+    let refused = w1.run(&["hamaster", "join", "192.0.2.11", "--token-file", "/etc/token", "--yes"]);
     assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
     let refused = w1.run(&["hamaster", "leave", "--yes"]);
     assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
@@ -99,7 +99,7 @@ fn a_worker_runs_without_an_etcd_and_without_a_master() {
     w1.ok(&join());
     assert!(w1.path("/var/lib/kubelet/config.yaml").exists());
 
-    std::fs::remove_file(w1.path("/root/token")).unwrap();
+    std::fs::remove_file(w1.path("/etc/token")).unwrap();
     w1.ok(&["hamaster", "reset", "--yes", "--purge"]);
     before.assert_unchanged(&w1, "join and reset");
 }

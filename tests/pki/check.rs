@@ -52,6 +52,18 @@ fn findings(report: &Report) -> Vec<String> {
     report.rows.iter().flat_map(of_row).collect()
 }
 
+/// kubeadm knows no flannel: what our cluster would want of it is not missing there. In ours it is.
+#[test]
+fn flannel_is_missed_in_our_bundle_only() {
+    let mut spec = spec(KeyAlgorithm::EcdsaP256);
+    spec.network.leases = hamaster::spec::FlannelLeases::Kubernetes;
+    let wanted = hamaster::pki::catalog::certs(&spec, &node(Layout::below("")));
+    for (made, missed) in [(ours(), true), (kubeadm(), false)] {
+        let found = report(&made.facts(), &wanted, now()).unwrap();
+        assert_eq!(found.rows.iter().any(|row| row.id == "flannel"), missed, "{:?}", found.origin);
+    }
+}
+
 #[test]
 fn a_sound_bundle_has_no_findings() {
     for (made, origin, rows) in [(ours(), Origin::Hamaster, 3 + 16 + 3), (kubeadm(), Origin::Kubeadm, 3 + 7 + 5 + 1)] {

@@ -49,6 +49,8 @@ fn a_worker_s_name_and_address_are_taken() {
     let said = refused(&m1, &other(worker(&m1, "w2", "192.0.2.22", &[])));
     assert!(said.contains("the address 192.0.2.22 is that of the worker w1"), "{said}");
 
+    assert!(said.contains("hamaster worker remove w1"), "{said}");
+
     // Unless somebody made a token for that very name.
     let replacement = other(worker(&m1, "w1", "192.0.2.31", &["--node", "w1"]));
     m1.ask(&replacement).unwrap();
@@ -65,6 +67,32 @@ fn a_worker_s_name_and_address_are_taken() {
     let token = m1.token(&["--node", "w1"]);
     m1.ask(&Request { ip: "192.0.2.41".parse().unwrap(), ..request(&token, "w1") }).unwrap();
     assert_eq!(m1.client().record(&format!("{}w1", keys::WORKERS)).unwrap(), None);
+}
+
+/// Whoever is gone for good is taken off the list, and what it had is free.
+#[test]
+fn what_a_worker_that_is_gone_had_is_free_again() {
+    let m1 = Master::new();
+    m1.ask(&worker(&m1, "w1", "192.0.2.21", &[])).unwrap();
+    let prefix = m1.dir.path().to_str().unwrap().to_owned();
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(crate::master::HAMASTER);
+        let out = command.arg("worker").args(words).args(["--prefix", &prefix]).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, listed, _) = run(&["list", "-o", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let workers = listed["workers"].as_array().unwrap();
+    assert_eq!((code, workers.len()), (Some(0), 1));
+    assert_eq!((&workers[0]["name"], &workers[0]["ip"]), (&"w1".into(), &"192.0.2.21".into()));
+
+    let elsewhere = worker(&m1, "w2", "192.0.2.21", &[]);
+    refused(&m1, &elsewhere);
+    let (code, _, said) = run(&["remove", "w3"]);
+    assert!(code == Some(2) && said.contains("there is no worker w3"), "{said}");
+    let (code, said, _) = run(&["remove", "w1"]);
+    assert!(code == Some(0) && said.contains("w1 is free"), "{said}");
+    m1.ask(&elsewhere).unwrap();
 }
 
 fn worker_again(asked: &Request) -> Request {
