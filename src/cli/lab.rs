@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::apply::Outcome;
 use crate::cli::change;
 use crate::error::{Error, Result};
 use crate::host::clock;
@@ -26,6 +27,10 @@ pub enum LabCommand {
         #[command(flatten)]
         at: At,
     },
+    /// One more master, which joins the others
+    Add(At),
+    /// A master leaves, and its host is thrown away
+    Remove(Victim),
     /// What runs, how it fares, and commands to try
     Status(At),
     /// Stop everything
@@ -97,6 +102,18 @@ pub struct Victim {
 pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
     match command {
         LabCommand::Up { masters, at } => up(&at.directory()?, *masters, ui)?,
+        LabCommand::Add(at) => {
+            clock::watch_interrupts()?;
+            let dir = at.directory()?;
+            let (outcome, status) = change::go(ui, |sink| lab::add(&dir, &program()?, sink))?;
+            changed(ui, &outcome, &status);
+        }
+        LabCommand::Remove(victim) => {
+            clock::watch_interrupts()?;
+            let dir = victim.at.directory()?;
+            let (outcome, status) = change::go(ui, |sink| lab::remove(&dir, &victim.master, &program()?, sink))?;
+            changed(ui, &outcome, &status);
+        }
         LabCommand::Status(at) => {
             let status = lab::status(&at.directory()?)?;
             show(ui, &status);
@@ -133,9 +150,14 @@ fn up(dir: &std::path::Path, masters: Option<u8>, ui: &Ui) -> Result<()> {
     clock::watch_interrupts()?;
     let drive = |lab: &lab::Lab| change::go(ui, |sink| lab::drive(lab, sink));
     let (outcome, status) = lab::up(dir, masters, &program()?, drive)?;
+    changed(ui, &outcome, &status);
+    Ok(())
+}
+
+/// What was done, and what there is now.
+fn changed(ui: &Ui, outcome: &Outcome, status: &Status) {
     if ui.format == Format::Json {
-        ui.json("lab", &status);
-        return Ok(());
+        return ui.json("lab", status);
     }
     for note in &outcome.notes {
         ui.say(&format!("{} {note}", ui.paint(Tone::Warn, "note:")));
@@ -144,8 +166,7 @@ fn up(dir: &std::path::Path, masters: Option<u8>, ui: &Ui) -> Result<()> {
         0 => ui.say("nothing to do"),
         n => ui.say(&format!("{n} changes")),
     }
-    show(ui, &status);
-    Ok(())
+    show(ui, status);
 }
 
 fn inflict(victim: &Victim, fault: Fault, state: &str, ui: &Ui) -> Result<()> {

@@ -32,8 +32,7 @@ pub fn drive(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut there: Vec<&LabMaster> = vec![];
     for master in &lab.masters {
-        let host = Host::new("/", Box::new(master.units.clone()))?;
-        if record(master)?.etcd.is_some() && Marker::find(&host, &master.this.layout)?.is_none() {
+        if is_there(master)? {
             there.push(master);
         }
     }
@@ -52,7 +51,20 @@ pub fn drive(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn record(master: &LabMaster) -> Result<Record> {
+/// It is a master of the cluster, and not in the middle of becoming one.
+///
+/// # Errors
+/// When its files do not read.
+pub(super) fn is_there(master: &LabMaster) -> Result<bool> {
+    let host = Host::new("/", Box::new(master.units.clone()))?;
+    Ok(record(master)?.etcd.is_some() && Marker::find(&host, &master.this.layout)?.is_none())
+}
+
+/// What it knows of itself.
+///
+/// # Errors
+/// When it does not read.
+pub(super) fn record(master: &LabMaster) -> Result<Record> {
     let host = Host::new("/", Box::new(master.units.clone()))?;
     observe::record(&host, &master.this.layout.record())
 }

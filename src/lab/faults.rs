@@ -54,8 +54,8 @@ pub fn inflict(dir: &Path, master: &str, fault: Fault, program: &Path) -> Result
 }
 
 fn cut(home: &Home, off: bool) -> Result<bool> {
-    if home.masters()?.len() == 1 {
-        return Err(Error::usage("a lab of one master has nobody to be cut off from")
+    if home.is_direct()? {
+        return Err(Error::usage("a lab that was made with one master has no relays: nobody can be cut off in it")
             .hint("hamaster lab up --masters 3 --dir ANOTHER"));
     }
     let changed = home.partition(off)?;

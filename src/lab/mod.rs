@@ -2,13 +2,14 @@
 //! processes for each in place of systemd and the kubelet.
 //!
 //! [`up`] prepares the directory and the supervisors, [`drive`] makes the masters by the plan of `init`; [`status`]
-//! looks; [`inflict`] breaks and mends; [`down`] stops everything. All of it lies in one directory and is gone with it.
+//! looks; [`add`] and [`remove`] make it larger and smaller; [`inflict`] breaks and mends; [`down`] stops everything. All of it lies in one directory and is gone with it.
 
 mod adapt;
 mod down;
 mod drive;
 mod faults;
 mod leaders;
+mod members;
 mod status;
 mod up;
 
@@ -17,6 +18,7 @@ pub use down::{Down, down};
 pub use drive::drive;
 pub use faults::{Fault, inflict};
 pub use leaders::{Leadership, is_gone, leaders};
+pub use members::{add, remove};
 pub use status::{MasterStatus, Status, status};
 pub use up::{Lab, LabMaster, up};
 

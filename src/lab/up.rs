@@ -32,7 +32,7 @@ pub struct Lab {
     pub spec: ClusterSpec,
     /// Its masters, the first one first.
     pub masters: Vec<LabMaster>,
-    home: Home,
+    pub(super) home: Home,
     _lock: Lock,
     _claim: Claim,
 }
@@ -44,6 +44,13 @@ pub struct LabMaster {
     pub this: ThisNode,
     /// What runs its units.
     pub units: Supervised,
+}
+
+impl LabMaster {
+    pub(super) fn of(home: &Home) -> Result<Self> {
+        let this = ThisNode { node: home.node()?, loopback: home.loopback()?, layout: home.layout() };
+        Ok(Self { this, units: Supervised::of(home) })
+    }
 }
 
 /// Brings the lab at `dir` up with this many `masters`, by default as many as it has: `drive` applies the plan, the
@@ -79,9 +86,18 @@ fn prepare(dir: &Path, wanted: Option<u8>, program: &Path) -> Result<Lab> {
     if let Some(wanted) = wanted.filter(|&n| usize::from(n) != homes.len()) {
         let shown = home.dir().display();
         return Err(Error::conflict(format!("the lab at {shown} has {} masters, not {wanted}", homes.len()))
-            .hint(format!("hamaster lab down --purge --dir {shown}    # then up again"))
+            .hint(format!("hamaster lab add --dir {shown}    # one more; or lab remove NAME"))
             .hint("or choose another directory with --dir"));
     }
+    ready(home, lock, claim, program)
+}
+
+/// Boots every master of a lab that is there, and makes it ready for the driver.
+///
+/// # Errors
+/// When its addresses are taken, or a supervisor does not start.
+pub(super) fn ready(home: Home, lock: Lock, claim: Option<Claim>, program: &Path) -> Result<Lab> {
+    let homes = home.masters()?;
     let claim = claim.ok_or_else(|| in_use(&home, "another lab is coming up there"))?;
     let nodes: Vec<Node> = homes.iter().map(Home::node).collect::<Result<_>>()?;
     let mut spec = spec(&home)?;
@@ -90,11 +106,7 @@ fn prepare(dir: &Path, wanted: Option<u8>, program: &Path) -> Result<Lab> {
         boot(home, program)?;
     }
     settled(&homes)?;
-    let master = |(home, node): (&Home, Node)| {
-        let this = ThisNode { node, loopback: home.loopback()?, layout: home.layout() };
-        Ok(LabMaster { this, units: Supervised::of(home) })
-    };
-    let masters = homes.iter().zip(nodes).map(master).collect::<Result<_>>()?;
+    let masters = homes.iter().map(LabMaster::of).collect::<Result<_>>()?;
     Ok(Lab { spec, masters, home, _lock: lock, _claim: claim })
 }
 

@@ -61,3 +61,13 @@ impl Writer {
         (written.len(), lost, longest)
     }
 }
+
+impl Writer {
+    /// Ends it and says what it saw while `what` happened: nothing may be lost.
+    pub fn ends(self, what: &str) {
+        let (written, lost, longest) = self.end();
+        println!("{what}: {written} writes, {lost} lost, longest gap {:.2} s", longest.as_secs_f64());
+        assert!(written > 0);
+        assert_eq!(lost, 0, "{what}");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Each master has a home of its own in it, `m1`, `m2`, …, with its files, its logs and its supervisor's records.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
@@ -39,9 +40,27 @@ struct Marker {
     schema: String,
     /// Of the first master.
     address: IpAddr,
-    /// How many there are.
+    /// The highest number there ever was.
     #[serde(default = "one")]
     masters: u8,
+    /// Those of them that were removed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    removed: BTreeSet<u8>,
+    /// The first one was made alone: it listens where others reach it, and nobody stands between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alone: Option<bool>,
+}
+
+impl Marker {
+    /// Numbers of the masters.
+    fn numbers(&self) -> impl Iterator<Item = u8> {
+        (1..=self.masters).filter(|n| !self.removed.contains(n))
+    }
+
+    /// The first master has no relay.
+    fn is_direct(&self) -> bool {
+        self.alone.unwrap_or(self.masters == 1)
+    }
 }
 
 fn one() -> u8 {
@@ -95,14 +114,74 @@ impl Home {
         }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let home = Self { dir: dir.clone(), number: 1 };
-        let marker = Marker { schema: SCHEMA.to_owned(), address, masters };
+        let alone = Some(masters == 1);
+        let marker = Marker { schema: SCHEMA.to_owned(), address, masters, removed: BTreeSet::new(), alone };
         // Ours from the start: an undo of the first `up` must not try to take away what logs are written below.
         for master in (1..=masters).map(|number| Self { number, ..home.clone() }) {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(master.own()).map_err(failed)?;
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(master.run_dir()).map_err(failed)?;
+            master.furnish().map_err(failed)?;
         }
-        home.replace(&home.dir.join(MARKER), &serde_json::to_vec(&marker).unwrap_or_default()).map_err(failed)?;
+        home.mark(&marker)?;
         Ok(home)
+    }
+
+    /// Its directories.
+    fn furnish(&self) -> io::Result<()> {
+        for dir in [self.own(), self.run_dir()] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, marker: &Marker) -> Result<()> {
+        let path = self.dir.join(MARKER);
+        let failed = |e: io::Error| Error::apply(format!("cannot write {}", path.display())).cause(e);
+        self.replace(&path, &serde_json::to_vec(marker).unwrap_or_default()).map_err(failed)
+    }
+
+    /// One more master, with nothing on its disk: the lowest number that is free.
+    ///
+    /// # Errors
+    /// When there are as many as there may be, or it cannot be made.
+    pub fn add(&self) -> Result<Self> {
+        let mut marker = self.marker()?;
+        let Some(number) = (1..=MOST_MASTERS).find(|n| !marker.numbers().any(|m| m == *n)) else {
+            return Err(Error::usage(format!("a lab has {MOST_MASTERS} masters at most"))
+                .hint(format!("hamaster lab remove m{MOST_MASTERS} --dir {}", self.dir.display())));
+        };
+        let home = Self { dir: self.dir.clone(), number };
+        // What one of this number left when it was removed.
+        home.clear()?;
+        let failed = |e: io::Error| Error::apply(format!("cannot make the host of {}", home.name())).cause(e);
+        home.furnish().map_err(failed)?;
+        marker.alone = Some(marker.is_direct());
+        marker.removed.remove(&number);
+        marker.masters = marker.masters.max(number);
+        self.mark(&marker)?;
+        Ok(home)
+    }
+
+    /// This master's host is no more: its processes are gone, and its disk goes with it.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        let mut marker = self.marker()?;
+        marker.alone = Some(marker.is_direct());
+        marker.removed.insert(self.number);
+        self.mark(&marker)?;
+        self.clear()
+    }
+
+    fn clear(&self) -> Result<()> {
+        for dir in [self.own(), self.run_dir()] {
+            match fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::apply(format!("cannot remove {}", dir.display())).cause(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// All masters of this lab.
@@ -110,7 +189,7 @@ impl Home {
     /// # Errors
     /// When the marker cannot be read.
     pub fn masters(&self) -> Result<Vec<Self>> {
-        Ok((1..=self.marker()?.masters).map(|number| Self { dir: self.dir.clone(), number }).collect())
+        Ok(self.marker()?.numbers().map(|number| Self { dir: self.dir.clone(), number }).collect())
     }
 
     /// The master called `name`.
@@ -139,13 +218,22 @@ impl Home {
         Ok(Node { name: self.name(), ip: loopback::of_master(self.marker()?.address, self.number) })
     }
 
-    /// Where this master's processes listen: its own address, or behind its relay when there are other masters.
+    /// Where this master's processes listen: its own address, or behind its relay when it was not made alone.
     ///
     /// # Errors
     /// When the marker cannot be read.
     pub fn loopback(&self) -> Result<IpAddr> {
         let ip = self.node()?.ip;
-        Ok(if self.marker()?.masters > 1 { loopback::behind(ip) } else { ip })
+        let direct = self.number == 1 && self.is_direct()?;
+        Ok(if direct { ip } else { loopback::behind(ip) })
+    }
+
+    /// The lab was made with one master: what goes to that one goes through no relay.
+    ///
+    /// # Errors
+    /// When the marker cannot be read.
+    pub fn is_direct(&self) -> Result<bool> {
+        Ok(self.marker()?.is_direct())
     }
 
     fn marker(&self) -> Result<Marker> {

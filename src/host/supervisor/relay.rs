@@ -1,7 +1,7 @@
 //! The network of a master that has neighbours: what anybody sends to its address comes through here, and is held
 //! back while either end is partitioned.
 //!
-//! An ordinary user cannot drop packets. So a master of a lab of several listens behind its address, and its supervisor
+//! An ordinary user cannot drop packets. So a master of a lab that was made with several listens behind its address, and its supervisor
 //! carries every connection there, in both directions, for as long as nothing is cut. What is cut is neither refused
 //! nor closed: it is silent, as behind a network that drops, and goes on when that is over. Two things differ from
 //! packets that are dropped: a connection made meanwhile is accepted, and then silent; and one to a port where nobody
@@ -31,20 +31,19 @@ type Cut = BTreeSet<String>;
 /// A master's relay. It ends with its process.
 #[derive(Debug)]
 pub(super) struct Relay {
-    masters: Vec<Home>,
+    home: Home,
     cut: watch::Sender<Cut>,
 }
 
 impl Relay {
-    /// Listens at the address of `home` for what is meant for its processes; `None` where it is alone.
+    /// Listens at the address of `home` for what is meant for its processes; `None` where there is none.
     pub(super) fn start(home: &Home) -> Result<Option<Self>> {
-        let masters = home.masters()?;
-        if masters.len() == 1 {
+        let (own, behind) = (home.node()?.ip, home.loopback()?);
+        if own == behind {
             return Ok(None);
         }
-        let (own, behind) = (home.node()?.ip, home.loopback()?);
         let (cut, _) = watch::channel(Cut::new());
-        let relay = Self { masters, cut };
+        let relay = Self { home: home.clone(), cut };
         relay.look();
         let failed = |e: io::Error| Error::apply(format!("cannot relay to {own}")).cause(e);
         let bound = |port| {
@@ -53,7 +52,7 @@ impl Relay {
             Ok::<_, io::Error>((listener, SocketAddr::new(behind, port)))
         };
         let listeners = PORTS.into_iter().map(bound).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-        let end = End { name: home.name(), masters: relay.masters.clone(), cut: relay.cut.subscribe() };
+        let end = End { home: home.clone(), cut: relay.cut.subscribe() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         let run = move || {
             runtime.block_on(async {
@@ -69,7 +68,9 @@ impl Relay {
 
     /// Looks who is cut off now.
     pub(super) fn look(&self) {
-        let now: Cut = self.masters.iter().filter(|home| home.is_partitioned()).map(Home::name).collect();
+        // Masters come and go.
+        let Ok(masters) = self.home.masters() else { return };
+        let now: Cut = masters.iter().filter(|home| home.is_partitioned()).map(Home::name).collect();
         self.cut.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
     }
 
@@ -82,8 +83,7 @@ impl Relay {
 /// The master that connections are carried to.
 #[derive(Debug, Clone)]
 struct End {
-    name: String,
-    masters: Vec<Home>,
+    home: Home,
     cut: watch::Receiver<Cut>,
 }
 
@@ -96,11 +96,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, end: End) {
             tokio::task::yield_now().await;
             continue;
         };
-        let from = stream.local_addr().ok().and_then(|own| master_of(&end.masters, client, own));
-        let gate = Gate {
-            between: from.filter(|from| *from != end.name).map(|from| [from, end.name.clone()]),
-            cut: end.cut.clone(),
-        };
+        let masters = end.home.masters().unwrap_or_default();
+        let from = stream.local_addr().ok().and_then(|own| master_of(&masters, client, own));
+        let name = end.home.name();
+        let gate = Gate { between: from.filter(|from| *from != name).map(|from| [from, name]), cut: end.cut.clone() };
         // How it ends is told to both sides, and concerns nobody else.
         tokio::spawn(async move { carry(stream, target, gate).await });
     }
