@@ -80,7 +80,6 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
     // One at a time, as etcd saw it.
     let mut applying = std::collections::BTreeSet::new();
     let said = history(&m1);
-    println!("{}", said.iter().map(|(name, standing)| format!("{name} {standing}")).collect::<Vec<_>>().join(", "));
     let changes = said.iter().filter(|(_, standing)| standing == "applying").count();
     assert!(changes >= 4, "two masters' joins and the address: {said:?}");
     for (name, standing) in said {
