@@ -46,7 +46,7 @@ pub struct JoinArgs {
     #[arg(long, value_name = "IP")]
     advertise_ip: Option<String>,
     /// Make this host a worker, with a token for workers; also below --root
-    #[arg(long, conflicts_with = "replace")]
+    #[arg(long, conflicts_with_all = ["replace", "offline"])]
     worker: bool,
     /// This node is a voter whose disk was lost: remove it, and join anew
     #[arg(long)]
@@ -118,19 +118,7 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     checks(&host, &master, &facts, Scope::Host, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
     let title = format!("master {} at {} of {}", master.this.node.name, master.this.node.ip, master.spec.name);
     if args.dry_run {
-        let note = Marker::path(&layout);
-        match ui.format {
-            Format::Json => {
-                let phases = plan_view::json(&plan.phases);
-                ui.json("plan", &serde_json::json!({ "master": title, "phases": phases, "notes": plan.notes }));
-            }
-            Format::Text => {
-                let notes: String = plan.notes.iter().map(|n| format!("  {n}\n")).collect();
-                let steps = plan_view::text(ui, &plan.phases, true);
-                let kept = format!("nothing was done; {} keeps this attempt for hamaster join", note.display());
-                ui.out(&format!("{}{notes}{steps}{kept}\n", head(ui, &title, &origins)));
-            }
-        }
+        planned(&plan, &title, &origins, &layout, ui);
         return Ok(());
     }
     if ui.format == Format::Text {
@@ -150,6 +138,23 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     })?;
     finish(ui, &title, outcome.changed.len(), &members);
     Ok(())
+}
+
+/// The plan as a result: its diffs, and nothing happens.
+fn planned(plan: &join::Preview, title: &str, origins: &[String], layout: &Layout, ui: &Ui) {
+    match ui.format {
+        Format::Json => {
+            let phases = plan_view::json(&plan.phases);
+            ui.json("plan", &serde_json::json!({ "master": title, "phases": phases, "notes": plan.notes }));
+        }
+        Format::Text => {
+            let notes: String = plan.notes.iter().map(|n| format!("  {n}\n")).collect();
+            let steps = plan_view::text(ui, &plan.phases, true);
+            let note = Marker::path(layout);
+            let kept = format!("nothing was done; {} keeps this attempt for hamaster join", note.display());
+            ui.out(&format!("{}{notes}{steps}{kept}\n", head(ui, title, origins)));
+        }
+    }
 }
 
 /// Asks the masters to be admitted. What this attempt is known by is on disk before they hear of it.

@@ -68,6 +68,11 @@ impl Host {
         Run::of(&self.join_command(m1, token).output().unwrap())
     }
 
+    /// Joins, or so it would.
+    pub(crate) fn dry_run(&self, m1: &Master, token: &Token) -> Run {
+        Run::of(&self.join_command(m1, token).arg("--dry-run").output().unwrap())
+    }
+
     /// Joins and is killed at `point`. False when it is done without coming there.
     pub(crate) fn killed_at(&self, point: &str, m1: &Master, token: &Token) -> bool {
         let run = Run::of(&self.join_command(m1, token).env("HAMASTER_CRASH_AT", point).output().unwrap());

@@ -127,6 +127,23 @@ fn a_host_is_one_thing() {
     half.run(&["status"]).expect(0);
 }
 
+#[test]
+fn a_dry_run_shows_what_a_join_would_do_and_does_none_of_it() {
+    let m1 = Master::new();
+    let (token, w1) = (m1.token(&["--worker"]), Host::new("w1", 21));
+    let plan = w1.dry_run(&m1, &token).expect(0);
+    for words in ["signing request for kubelet-client", "+  - name: \"system:node:w1\"", "nothing was done"] {
+        assert!(plan.stdout.contains(words), "{words}: {plan:#?}");
+    }
+    let there: Vec<_> = w1.tree().into_keys().filter(|path| !path.starts_with("/var/lib/hamaster")).collect();
+    assert_eq!(there, Vec::<std::path::PathBuf>::new());
+    // The attempt is known: the same token goes on with it.
+    w1.join(&m1, &token).expect(0);
+    assert!(w1.dry_run(&m1, &token).expect(0).stdout.contains("nothing to do"));
+    let bundle = w1.run(&["join", "--worker", "--offline", "b", "--yes"]).expect(2);
+    assert!(bundle.said.contains("--offline"), "{bundle:#?}");
+}
+
 /// Where the CA's key is elsewhere, the requests are there to be signed, and what is signed is judged.
 #[test]
 fn an_external_ca_signs_for_workers_too() {

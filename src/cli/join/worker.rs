@@ -73,6 +73,10 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     }
     let scope = if root.is_some() { Scope::WorkerImage } else { Scope::Worker };
     checks(&host, &master, &facts, scope, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
+    if args.dry_run {
+        super::planned(&plan, &title, &origins, &layout, ui);
+        return Ok(());
+    }
     if ui.format == Format::Text {
         let steps = match !args.yes && ui.is_interactive() || ui.verbose {
             true => plan_view::text(ui, &plan.phases, false),
