@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::{HAMASTER, INIT, Run, Sandbox};
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 24] = [
     "",
     "init",
     "reset",
@@ -18,6 +18,8 @@ const COMMANDS: [&str; 22] = [
     "doctor",
     "lab",
     "lab up",
+    "lab add",
+    "lab remove",
     "lab status",
     "lab down",
     "lab kill",

@@ -78,6 +78,11 @@ fn a_voter_that_dies_before_the_learner_is_added_holds_the_join_up_until_it_is_b
     join.succeeds();
     writer.ends("a voter is killed before the learner is added");
     assert_eq!(lab.members(), voters(&["m1", "m2", "m3", "m4"]));
+    // The newcomer can be cut off like those who were there from the first.
+    lab.lab(&["partition", "m4"]);
+    until("m4 hears of no leader", || lab.client_of("m4").lag().is_ok_and(|lag| lag.leader == 0));
+    lab.lab(&["heal", "m4"]);
+    until("m4 hears of one", || lab.client_of("m4").lag().is_ok_and(|lag| lag.leader != 0));
 }
 
 #[test]

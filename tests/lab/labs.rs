@@ -8,6 +8,7 @@ use std::process::Command;
 
 use hamaster::error::Kind;
 use hamaster::host::Units;
+use hamaster::host::supervisor::home::Home;
 use hamaster::host::supervisor::loopback;
 use hamaster::lab;
 
@@ -110,6 +111,30 @@ fn only_one_command_works_on_a_lab_at_a_time() {
     });
     lab::down(dir, true).unwrap();
     outcome.unwrap();
+}
+
+#[test]
+fn a_number_that_is_free_is_used_again_with_nothing_on_its_disk() {
+    let parent = tempfile::tempdir().unwrap();
+    let ip = "127.0.9.1".parse().unwrap();
+    let first = Home::claim(&parent.path().join("lab"), ip, 1).unwrap();
+    for name in ["m2", "m3", "m4", "m5"] {
+        assert_eq!(first.add().unwrap().name(), name);
+    }
+    assert_eq!(kind(first.add()), Kind::Usage);
+    let file = |home: &Home| home.layout().path("/var/lib/left");
+    let third = first.master("m3").unwrap();
+    fs::create_dir_all(file(&third).parent().unwrap()).unwrap();
+    fs::write(file(&third), "behind").unwrap();
+    third.remove().unwrap();
+    assert_eq!(first.masters().unwrap().iter().map(Home::name).collect::<Vec<_>>(), ["m1", "m2", "m4", "m5"]);
+    assert_eq!(kind(first.master("m3")), Kind::Usage);
+    let third = first.add().unwrap();
+    assert_eq!(third.name(), "m3");
+    assert!(!file(&third).exists());
+    // The one that was made alone stays where it listens; who came later is behind a relay.
+    assert_eq!(first.loopback().unwrap(), ip);
+    assert_eq!(third.loopback().unwrap(), loopback::behind(third.node().unwrap().ip));
 }
 
 #[test]
