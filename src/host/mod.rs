@@ -392,7 +392,7 @@ impl Host {
     /// any time. `on_wait` hears of it, with the time spent so far.
     ///
     /// # Errors
-    /// As [`Host::lock`], also when the keeper has it for [`KEEPER`], or a signal came.
+    /// As [`Host::lock`], also when the keeper has it for ten minutes, or a signal came.
     pub fn lock_after_the_keeper(&self, on_wait: impl FnMut(Duration)) -> Result<Lock> {
         let mut denied = None;
         let take = || match Lock::take(&self.root) {

@@ -33,7 +33,8 @@ impl Check {
 
     /// It is about etcd, the control plane, or what they need.
     fn is_for_masters(&self) -> bool {
-        const MASTERS: [&Check; 19] = [
+        const MASTERS: [&Check; 20] = [
+            &FOUNDERS,
             &NUM_CPU,
             &MEM,
             &PORT_API,

@@ -12,7 +12,7 @@ use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::host::{Host, clock, facts, identity, observe};
 use crate::pki::catalog;
-use crate::preflight::{self, Scope};
+use crate::preflight::Scope;
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
 use crate::spec::{ClusterSpec, Node};
@@ -72,7 +72,7 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
         return finish(ui, &Outcome::default(), &title);
     }
     let scope = if root.is_some() { Scope::WorkerImage } else { Scope::Worker };
-    checks(&host, &master, &facts, scope, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
+    checks(&host, &master, &facts, scope, (&args.ignore_preflight, &[]), ui)?;
     if args.dry_run {
         super::planned(&plan, &title, &origins, &layout, ui);
         return Ok(());
