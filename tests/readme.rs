@@ -126,11 +126,14 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
-    /// A failed test must not leave the lab running.
+    /// A failed test must not leave a lab running.
     fn drop(&mut self) {
-        let lab = self.0.path().join("lab");
-        let _ =
-            Command::new(env!("CARGO_BIN_EXE_hamaster")).args(["lab", "down", "--purge", "--dir"]).arg(lab).output();
+        for lab in ["lab", "lab3"].map(|lab| self.0.path().join(lab)) {
+            let _ = Command::new(env!("CARGO_BIN_EXE_hamaster"))
+                .args(["lab", "down", "--purge", "--dir"])
+                .arg(lab)
+                .output();
+        }
     }
 }
 

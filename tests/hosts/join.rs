@@ -7,7 +7,7 @@ use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const TOKEN: &str = "/root/token";
+const TOKEN: &str = "/srv/token";
 
 /// No kubelet on these hosts: this is about etcd and about what is hamaster's own.
 const CLUSTER: &str = "\
@@ -81,13 +81,12 @@ fn registered(on: &Machine) -> String {
 
 /// `to` joins as m3 by a bundle that `from` sealed, with no port of a master to ask at.
 fn offline(from: &Machine, to: &Machine) {
-    let key = from.ok(&["hamaster", "-q", "token", "create", "--offline", "/root/bundle", "--node", "m3"]);
-    let bundle = std::fs::read(from.path("/root/bundle")).unwrap();
-    std::fs::write(to.path("/root/bundle"), &bundle).unwrap();
-    to.write("/root/key", &key, 0o600);
+    let key = from.ok(&["hamaster", "-q", "token", "create", "--offline", "/srv/bundle", "--node", "m3"]);
+    let bundle = std::fs::read(from.path("/srv/bundle")).unwrap();
+    std::fs::write(to.path("/srv/bundle"), &bundle).unwrap();
+    to.write("/srv/key", &key, 0o600);
     let words = |name: &'static str| {
-        let mut words =
-            vec!["hamaster", "join", "--offline", "/root/bundle", "--key-file", "/root/key", "--name", name];
+        let mut words = vec!["hamaster", "join", "--offline", "/srv/bundle", "--key-file", "/srv/key", "--name", name];
         words.extend(["--advertise-ip", "192.0.2.14", "--yes", "--adopt", "--ignore-preflight", "all"]);
         words
     };
@@ -95,11 +94,11 @@ fn offline(from: &Machine, to: &Machine) {
     assert_eq!(refused.status.code(), Some(3), "it is for another host: {}", said(&refused));
     let mut cut = bundle.clone();
     cut.truncate(bundle.len() - 1);
-    std::fs::write(to.path("/root/bundle"), &cut).unwrap();
+    std::fs::write(to.path("/srv/bundle"), &cut).unwrap();
     let refused = to.run(&words("m3"));
     assert!(!refused.status.success(), "it was cut: {}", said(&refused));
     assert!(!to.path("/var/lib/hamaster").exists(), "a refused bundle left something");
-    std::fs::write(to.path("/root/bundle"), &bundle).unwrap();
+    std::fs::write(to.path("/srv/bundle"), &bundle).unwrap();
     let mut dry = words("m3");
     dry.push("--dry-run");
     assert!(to.ok(&dry).contains("joins etcd as a learner"));
