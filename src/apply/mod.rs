@@ -9,6 +9,7 @@ pub mod assembly;
 mod bindings;
 pub mod discover;
 pub mod event;
+pub mod issue;
 pub mod join;
 pub mod leave;
 pub mod members;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::admission::{self, Bytes, Pem, Request};
+use crate::admission::{self, Pem};
 use crate::apply::assembly;
 use crate::apply::join::{self, Choice, Cluster, Marker};
 use crate::cli::change::{checks, go, head, lock};
@@ -16,12 +16,11 @@ use crate::cli::offline::BundleArgs;
 use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::membership::{Member, quorum, tolerated};
-use crate::host::{Host, clock, doorbell, facts, identity, names, observe, operator};
+use crate::host::{Host, clock, doorbell, facts, names, observe, operator};
 use crate::preflight::{self, Scope};
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, address};
-use crate::state::Secret;
 use crate::token::{Role, Token};
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
@@ -166,25 +165,16 @@ fn ask(
     found: Option<Marker>,
     ui: &Ui,
 ) -> Result<(Marker, admission::Welcome)> {
+    let mut noted =
+        |found: Option<Marker>| found.map_or_else(|| Marker::begin(host, layout, node, Role::Master, None), Ok);
     if let Some(file) = &args.bundle.offline {
         let welcome = args.bundle.open(file, &node.name, ui)?;
-        return Ok((noted(host, layout, node, found)?, welcome));
+        return Ok((noted(found)?, welcome));
     }
     let there = Visit::new(args, node, ui)?;
-    let marker = noted(host, layout, node, found)?;
+    let marker = noted(found)?;
     let welcome = there.ask(&marker, node, vec![])?;
     Ok((marker, welcome))
-}
-
-/// The marker of this attempt, on disk.
-fn noted(host: &mut Host, layout: &Layout, node: &Node, found: Option<Marker>) -> Result<Marker> {
-    if let Some(marker) = found {
-        return Ok(marker);
-    }
-    let attempt = Bytes(Secret::new(identity::random::<32>()?.to_vec()));
-    let marker = Marker { role: Role::Master, attempt, cluster: None };
-    marker.save(host, layout, &node.name)?;
-    Ok(marker)
 }
 
 /// Whom to ask, and what to show them.
@@ -210,16 +200,7 @@ impl Visit {
 
     /// Asks to be what `marker` says, and to have `requests` signed.
     fn ask(&self, marker: &Marker, node: &Node, requests: Vec<Pem>) -> Result<admission::Welcome> {
-        let request = Request {
-            token: self.token.id.clone(),
-            secret: Bytes(self.token.secret().clone()),
-            attempt: marker.attempt.clone(),
-            node: node.name.clone(),
-            ip: node.ip,
-            role: marker.role,
-            requests,
-        };
-        doorbell::ask(&self.masters, &self.token.ca_pin, &request)
+        doorbell::ask(&self.masters, &self.token.ca_pin, &marker.request(&self.token, node, requests))
     }
 }
 

@@ -12,7 +12,8 @@ use crate::cli::change;
 use crate::error::{Error, Result};
 use crate::host::clock;
 use crate::host::supervisor::socket::ProcessReport;
-use crate::lab::{self, Fault, MasterStatus, Status};
+use crate::lab::{self, Fault, MasterStatus, Status, WorkerStatus};
+use crate::token::Role;
 use crate::ui::{Format, Tone, Ui, table};
 
 /// Subcommands of `lab`.
@@ -27,9 +28,16 @@ pub enum LabCommand {
         #[command(flatten)]
         at: At,
     },
-    /// One more master, which joins the others
-    Add(At),
-    /// A master leaves, and its host is thrown away
+    /// One more master, which joins the others by a token at their doors
+    Add {
+        /// A worker: its files and its registration; its kubelet is not run
+        #[arg(long)]
+        worker: bool,
+        /// Which
+        #[command(flatten)]
+        at: At,
+    },
+    /// A master leaves, or a worker is forgotten, and its host is thrown away
     Remove(Victim),
     /// What runs, how it fares, and commands to try
     Status(At),
@@ -85,11 +93,11 @@ pub struct At {
     dir: Option<PathBuf>,
 }
 
-/// Which master.
+/// Which host.
 #[derive(Debug, Args)]
 pub struct Victim {
-    /// Its name: m1 is the first
-    #[arg(value_name = "MASTER")]
+    /// Its name: m1 is the first master, w1 the first worker
+    #[arg(value_name = "NAME")]
     master: String,
     #[command(flatten)]
     at: At,
@@ -102,10 +110,11 @@ pub struct Victim {
 pub fn run(command: &LabCommand, ui: &Ui) -> Result<ExitCode> {
     match command {
         LabCommand::Up { masters, at } => up(&at.directory()?, *masters, ui)?,
-        LabCommand::Add(at) => {
+        LabCommand::Add { worker, at } => {
             clock::watch_interrupts()?;
             let dir = at.directory()?;
-            let (outcome, status) = change::go(ui, |sink| lab::add(&dir, &program()?, sink))?;
+            let role = if *worker { Role::Worker } else { Role::Master };
+            let (outcome, status) = change::go(ui, |sink| lab::add(&dir, role, &program()?, sink))?;
             changed(ui, &outcome, &status);
         }
         LabCommand::Remove(victim) => {
@@ -187,6 +196,14 @@ fn show(ui: &Ui, status: &Status) {
     let mut text = format!("lab   {}\n", status.dir.display());
     for master in &status.masters {
         text.push_str(&show_master(ui, master));
+    }
+    let row = |w: &WorkerStatus| {
+        let state = if w.joined { "joined" } else { "in the middle of its join: hamaster lab add --worker" };
+        vec![w.name.clone(), w.address.to_string(), state.to_owned(), w.kubeconfig.display().to_string()]
+    };
+    if !status.workers.is_empty() {
+        let head = &["WORKER", "ADDRESS", "STATE", "KUBECONFIG"];
+        text.push_str(&format!("\n{}", table::render(head, status.workers.iter().map(row))));
     }
     if !status.leaders.is_empty() {
         text.push_str(&format!("\n{}", watch::table(&status.leaders)));

@@ -6,14 +6,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::apply::issue::{Wanted, issue};
 use crate::apply::perform::etcd_client;
 use crate::cli::{offline, resolve};
 use crate::error::{Error, Problem, Result};
 use crate::etcd::client::{Client, Found};
-use crate::host::{Host, NoUnits, clock, identity};
-use crate::pki::inspect;
+use crate::host::{Host, NoUnits};
 use crate::spec::{ThisNode, address, units};
-use crate::state::Digest;
 use crate::token::{Role, Stored, TTL, Token, TokenId};
 use crate::ui::{Format, Ui, table};
 
@@ -23,8 +22,6 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// At most so many hosts with one.
 const MOST_USES: u32 = 100;
-/// An id that exists is drawn again; with eight letters that is never needed twice.
-const DRAWS: usize = 8;
 
 /// Subcommands of `token`.
 #[derive(Debug, Subcommand)]
@@ -85,14 +82,6 @@ pub fn run(command: &TokenCommand, ui: &Ui) -> Result<()> {
     }
 }
 
-/// What a token is to be.
-struct Wanted {
-    role: Role,
-    life: Duration,
-    uses: u32,
-    node: Option<String>,
-}
-
 impl CreateArgs {
     /// Every flag judged, all mistakes in one report.
     fn wanted(&self) -> Result<Wanted> {
@@ -139,23 +128,8 @@ fn create(args: &CreateArgs, ui: &Ui) -> Result<()> {
     if let Some(file) = &args.offline {
         return offline::create(file, (&host, &this, &etcd), (wanted.node, wanted.life), ui);
     }
-    let pin = pin(&host, &this)?;
-    let expires = (clock::now() + wanted.life).unix_timestamp();
-    let made = |token: &Token| Stored {
-        secret_hash: token.secret_hash(),
-        role: wanted.role,
-        node: wanted.node.clone(),
-        uses: wanted.uses,
-        bearers: vec![],
-        expires,
-    };
-    for _ in 0..DRAWS {
-        let token = Token::new(&identity::random()?, pin);
-        if etcd.create_token(&token.id, &made(&token), wanted.life)? {
-            return shown(&token, &wanted, &this, expires, ui);
-        }
-    }
-    Err(Error::apply("every id that was drawn exists").hint("hamaster token list"))
+    let (token, expires) = issue(&host, &this, &etcd, &wanted)?;
+    shown(&token, &wanted, &this, expires, ui)
 }
 
 /// The token, the only time; and what to do with it.
@@ -252,15 +226,4 @@ pub(super) fn master(args: &MasterArgs) -> Result<(ThisNode, Host, Client)> {
     let host = Host::new("/", Box::new(NoUnits))?;
     let etcd = etcd_client(&host, &this)?;
     Ok((this, host, etcd))
-}
-
-/// What a joiner will know the cluster's CA by.
-fn pin(host: &Host, this: &ThisNode) -> Result<Digest> {
-    let path = this.layout.pki().join("ca.crt");
-    let broken = |why: &str| {
-        Error::conflict(format!("cannot use the CA {}", path.display())).cause(why).hint("hamaster certs verify")
-    };
-    let pem = host.read(&path)?.ok_or_else(|| broken("it is missing"))?;
-    let certs = inspect::certs(&pem).map_err(|why| broken(&why))?;
-    certs.first().map(|ca| ca.spki).ok_or_else(|| broken("no certificate in it"))
 }

@@ -11,9 +11,11 @@ pub const PHASES: [PhaseId; 6] =
 
 /// The candidate.
 pub(super) const ELECT_UNIT: &str = "hamaster-elect.service";
+/// The door for joiners; its keeper does not run in a lab.
+const SERVE_UNIT: &str = "hamaster-serve.service";
 
 /// Turns what a host should hold into what a lab should: every file is the operator's own, since a lab makes no user
-/// `etcd` and drops no privileges, and of all units only etcd's and the election's run. What only an apiserver could
+/// `etcd` and drops no privileges, and of all units only etcd's, the election's and the door's run. What only an apiserver could
 /// take is left out where there is none.
 pub fn adapt(desired: &mut Desired) {
     let owners = desired.dirs.iter_mut().map(|d| &mut d.owner).chain(desired.files.iter_mut().map(|f| &mut f.owner));
@@ -32,7 +34,7 @@ pub fn adapt(desired: &mut Desired) {
     for unit in &mut desired.units {
         (unit.enable, unit.run, unit.ready) = match unit.name.as_str() {
             ETCD_UNIT => continue,
-            ELECT_UNIT => (true, true, Some(Readiness::Active)),
+            ELECT_UNIT | SERVE_UNIT => (true, true, Some(Readiness::Active)),
             // At each boot, before any pod.
             "hamaster-fence.service" => (true, false, None),
             _ => (false, false, None),

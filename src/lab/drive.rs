@@ -7,19 +7,20 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use super::adapt::{PHASES, adapt};
+use super::admit;
 use super::up::{Lab, LabMaster};
-use crate::admission::{self, Bytes, Welcome};
 use crate::apply::event::{Event, Sink};
-use crate::apply::join::{self, Choice, Marker};
-use crate::apply::{self, Master, Options, Outcome, perform};
+use crate::apply::join::Marker;
+use crate::apply::{self, Master, Options, Outcome};
 use crate::error::{Error, Result};
 use crate::etcd::client::Over;
-use crate::host::{Host, clock, facts, identity, observe};
+use crate::host::{Host, clock, facts, observe};
 use crate::preflight;
 use crate::render::Templates;
+use crate::spec::ThisNode;
+use crate::state::PhaseId;
 use crate::state::facts::HostFacts;
 use crate::state::observed::Record;
-use crate::state::{PhaseId, Secret};
 use crate::token::Role;
 
 /// Makes every master of `lab` what its spec asks for: those that are members are healed, the first makes the cluster
@@ -44,9 +45,12 @@ pub fn drive(lab: &Lab, sink: Sink<'_>) -> Result<Outcome> {
     }
     for master in &lab.masters {
         if !there.iter().any(|t| t.this == master.this) {
-            merge(&mut outcome, joined(lab, &there, master, sink)?);
+            merge(&mut outcome, admit::master(lab, &there, master, sink)?);
             there.push(master);
         }
+    }
+    for worker in &lab.workers {
+        merge(&mut outcome, admit::worker(lab, &there, worker, sink)?);
     }
     Ok(outcome)
 }
@@ -86,72 +90,19 @@ fn heal(lab: &Lab, masters: &[&LabMaster], sink: Sink<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What `hamaster join` does, given what the first master would give.
-fn joined(lab: &Lab, there: &[&LabMaster], one: &LabMaster, sink: Sink<'_>) -> Result<Outcome> {
-    let (facts, mut master) = master(lab, one)?;
-    let mut host = Host::new("/", Box::new(one.units.clone()))?;
-    let layout = &one.this.layout;
-    let choice = Choice { only: PHASES.to_vec(), ..Choice::default() };
-    let marker = match Marker::find(&host, layout)? {
-        Some(marker) => marker,
-        None => {
-            let marker = Marker {
-                role: Role::Master,
-                attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())),
-                cluster: None,
-            };
-            marker.save(&mut host, layout, &one.this.node.name)?;
-            marker
-        }
-    };
-    let welcome = match &marker.cluster {
-        Some(_) => None,
-        None => Some(welcome(lab, there)?),
-    };
-    let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
-    let plan = join::preview(&host, &master, files, &choice)?;
-    let observed = master.observe(&host)?;
-    let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());
-    preflight::refuse(&findings, &[])?;
-    sink(Event::Note(&format!("{} joins", one.this.node.name)));
-    let marker = match &welcome {
-        Some(welcome) => join::import(&mut host, &master, marker, welcome)?,
-        None => marker,
-    };
-    let cluster = marker.cluster.ok_or_else(|| Error::conflict("the marker names no cluster"))?;
-    join::join(&mut host, &mut master, &cluster, &choice, plan, sink).map(|(outcome, _)| outcome)
-}
-
-/// What masters that are there give to a joiner.
-fn welcome(lab: &Lab, there: &[&LabMaster]) -> Result<Welcome> {
-    let Some(first) = there.first() else { return Err(Error::conflict("there is no cluster to join")) };
-    let host = Host::new("/", Box::new(first.units.clone()))?;
-    let missing = || Error::conflict("the first master has no cluster").hint("hamaster lab down --purge");
-    let spec = perform::etcd_client(&host, &first.this)?.spec()?.ok_or_else(missing)?.spec;
-    let mut files = vec![];
-    for (path, mode) in admission::shared(&lab.spec) {
-        if let Some(bytes) = host.read(&first.this.layout.path(&path))? {
-            files.push(admission::File { path, mode, content: Bytes(Secret::new(bytes)) });
-        }
-    }
-    let masters =
-        there.iter().map(|m| admission::Host { name: m.this.node.name.clone(), ip: m.this.node.ip }).collect();
-    let cluster_id = record(first)?.etcd.ok_or_else(missing)?.cluster_id;
-    Ok(Welcome { schema: "welcome/1".to_owned(), spec, cluster_id, masters, files, certificates: vec![] })
-}
-
 fn merge(all: &mut Outcome, more: Outcome) {
     all.changed.extend(more.changed);
     all.notes.extend(more.notes.into_iter().filter(|note| !all.notes.contains(note)).collect::<Vec<_>>());
 }
 
-fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
-    let facts = facts::gather(Path::new("/"), &lab.spec, &one.this.layout);
+/// What it takes to plan and change one.
+pub(super) fn master(lab: &Lab, this: &ThisNode) -> Result<(HostFacts, Master)> {
+    let facts = facts::gather(Path::new("/"), &lab.spec, &this.layout);
     let master = Master {
         role: Role::Master,
         tools: preflight::tools(&facts, &lab.spec),
         spec: lab.spec.clone(),
-        this: one.this.clone(),
+        this: this.clone(),
         templates: Templates::embedded()?,
         programs: Default::default(),
         over: Over::Anything,
@@ -161,7 +112,7 @@ fn master(lab: &Lab, one: &LabMaster) -> Result<(HostFacts, Master)> {
 }
 
 fn phases(lab: &Lab, one: &LabMaster, only: &[PhaseId], sink: Sink<'_>) -> Result<Outcome> {
-    let (facts, master) = master(lab, one)?;
+    let (facts, master) = master(lab, &one.this)?;
     let mut host = Host::new("/", Box::new(one.units.clone()))?;
     let observed = master.observe(&host)?;
     let findings = preflight::run(preflight::Scope::Lab, &master.spec, &master.this, &facts, &observed, clock::now());

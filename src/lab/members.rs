@@ -4,35 +4,51 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::adapt::ELECT_UNIT;
+use super::admit;
 use super::drive::{drive, is_there, record};
 use super::status::{self, Status, find};
-use super::up::{LabMaster, ready};
+use super::up::{LabMaster, ready, this_node};
 use crate::apply::event::{Event, Sink};
 use crate::apply::leave::{self, Departure};
+use crate::apply::members::Members;
 use crate::apply::peers::Peers;
+use crate::apply::turn::Line;
 use crate::apply::{Outcome, perform};
 use crate::error::{Error, Result};
+use crate::etcd::keys;
 use crate::host::supervisor::home::Home;
 use crate::host::supervisor::{await_end, loopback};
-use crate::host::{Host, Units};
+use crate::host::{Host, NoUnits, Units};
+use crate::spec::Node;
+use crate::token::Role;
 
 /// More than the stop timeouts of pods and units together.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Adds a master to the lab at `dir`, which joins the others; goes on with one that was killed while it joined.
-/// `program` is this program.
+/// Adds a master or a worker to the lab at `dir`, which joins the others; goes on with one that was killed while it
+/// joined. `program` is this program.
 ///
 /// # Errors
 /// When there is no lab or no room in it, or as [`drive`].
-pub fn add(dir: &Path, program: &Path, sink: Sink<'_>) -> Result<(Outcome, Status)> {
+pub fn add(dir: &Path, role: Role, program: &Path, sink: Sink<'_>) -> Result<(Outcome, Status)> {
     let home = find(dir)?;
     let lock = home.lock()?;
     let mut whole = true;
-    for master in home.masters()? {
-        whole &= is_there(&LabMaster::of(&master)?)?;
+    match role {
+        Role::Master => {
+            for master in home.masters()? {
+                whole &= is_there(&LabMaster::of(&master)?)?;
+            }
+        }
+        Role::Worker => {
+            let host = Host::new("/", Box::new(NoUnits))?;
+            for worker in home.workers()? {
+                whole &= admit::is_worker(&host, &this_node(&worker)?)?;
+            }
+        }
     }
     if whole {
-        home.add()?;
+        home.add(role)?;
     }
     let claim = loopback::claim(home.node()?.ip);
     let lab = ready(home, lock, claim, program)?;
@@ -40,17 +56,22 @@ pub fn add(dir: &Path, program: &Path, sink: Sink<'_>) -> Result<(Outcome, Statu
     Ok((outcome, status::of(&lab.home)?))
 }
 
-/// The master `name` leaves the lab at `dir`: by itself where it lives, removed by the others where it does not. Its
-/// host is gone then, with its disk. `program` is this program.
+/// The master `name` leaves the lab at `dir`: by itself where it lives, removed by the others where it does not. A
+/// worker's name is free again. Its host is gone then, with its disk. `program` is this program.
 ///
 /// # Errors
 /// When the others could not do without it, or as [`drive`] for those that stay.
 pub fn remove(dir: &Path, name: &str, program: &Path, sink: Sink<'_>) -> Result<(Outcome, Status)> {
     let home = find(dir)?;
     let lock = home.lock()?;
-    let going = home.master(name)?;
-    depart(&home, &going, sink)?;
-    end(&going)?;
+    let going = home.host(name)?;
+    match going.role() {
+        Role::Master => {
+            depart(&home, &going, sink)?;
+            end(&going)?;
+        }
+        Role::Worker => forget(&home, &going)?,
+    }
     going.remove()?;
     let claim = loopback::claim(home.node()?.ip);
     let lab = ready(home, lock, claim, program)?;
@@ -93,7 +114,19 @@ fn depart(home: &Home, going: &Home, sink: Sink<'_>) -> Result<()> {
         one.units.stop(ELECT_UNIT)?;
     }
     sink(Event::Note(&format!("{} leaves", going.name())));
-    leave::depart(&departure, &peers, own.as_ref(), sink)
+    let masters = others.iter().map(|m| m.this.node.clone()).collect();
+    let mut line = Line::new(&first.this, masters, "lab remove")?;
+    line.dismiss(&going.name())?;
+    line.during(sink, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))
+}
+
+/// What `hamaster worker remove` does.
+fn forget(home: &Home, going: &Home) -> Result<()> {
+    let masters: Vec<LabMaster> = home.masters()?.iter().map(LabMaster::of).collect::<Result<_>>()?;
+    let nodes: Vec<Node> = masters.iter().map(|m| m.this.node.clone()).collect();
+    let Some(first) = masters.first() else { return Ok(()) };
+    let mut members = Members::new(Host::new("/", Box::new(NoUnits))?, first.this.clone(), &nodes);
+    members.ask(|c| c.delete(&format!("{}{}", keys::WORKERS, going.name()))).map(drop)
 }
 
 /// Ends all that runs of a master.

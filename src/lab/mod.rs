@@ -2,9 +2,11 @@
 //! processes for each in place of systemd and the kubelet.
 //!
 //! [`up`] prepares the directory and the supervisors, [`drive`] makes the masters by the plan of `init`; [`status`]
-//! looks; [`add`] and [`remove`] make it larger and smaller; [`inflict`] breaks and mends; [`down`] stops everything. All of it lies in one directory and is gone with it.
+//! looks; [`add`] and [`remove`] make it larger and smaller; [`inflict`] breaks and mends; [`down`] stops everything. All
+//! of it lies in one directory and is gone with it.
 
 mod adapt;
+mod admit;
 mod down;
 mod drive;
 mod faults;
@@ -19,7 +21,7 @@ pub use drive::drive;
 pub use faults::{Fault, inflict};
 pub use leaders::{Leadership, is_gone, leaders};
 pub use members::{add, remove};
-pub use status::{MasterStatus, Status, status};
+pub use status::{MasterStatus, Status, WorkerStatus, status};
 pub use up::{Lab, LabMaster, up};
 
 pub use crate::host::supervisor::home::MOST_MASTERS;

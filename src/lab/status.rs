@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::admit;
 use super::leaders::{Leadership, leaders};
+use super::up::this_node;
 use crate::error::{Error, Result};
 use crate::host::processes::Supervised;
 use crate::host::supervisor::home::Home;
 use crate::host::supervisor::loopback;
 use crate::host::supervisor::socket::Report;
+use crate::host::{Host, NoUnits};
 
 /// One look at a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +23,9 @@ pub struct Status {
     pub dir: PathBuf,
     /// Its masters, the first one first.
     pub masters: Vec<MasterStatus>,
+    /// Its workers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerStatus>,
     /// Who leads each group of its election.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaders: Vec<Leadership>,
@@ -46,6 +52,20 @@ pub struct MasterStatus {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd_problem: Option<String>,
+}
+
+/// One look at a worker of a lab, of which there is nothing but files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// `w1`
+    pub name: String,
+    /// What it told the others.
+    pub address: IpAddr,
+    /// With it a kubelet would be this worker's.
+    pub kubeconfig: PathBuf,
+    /// It has joined.
+    pub joined: bool,
 }
 
 impl Status {
@@ -77,7 +97,8 @@ pub(super) fn of(home: &Home) -> Result<Status> {
     let kubeconfig = homes[n].layout().kubeconfig("admin");
     let commands = commands(&homes[n], &masters, &kubeconfig);
     let leaders = leaders(home.dir())?;
-    Ok(Status { dir: home.dir().to_owned(), masters, leaders, commands, kubeconfig })
+    let workers = home.workers()?.iter().map(worker).collect::<Result<_>>()?;
+    Ok(Status { dir: home.dir().to_owned(), masters, workers, leaders, commands, kubeconfig })
 }
 
 fn master(home: &Home) -> Result<MasterStatus> {
@@ -92,6 +113,13 @@ fn master(home: &Home) -> Result<MasterStatus> {
         etcd_healthy: etcd.is_ok(),
         etcd_problem: etcd.err(),
     })
+}
+
+fn worker(home: &Home) -> Result<WorkerStatus> {
+    let this = this_node(home)?;
+    let joined = admit::is_worker(&Host::new("/", Box::new(NoUnits))?, &this)?;
+    let kubeconfig = this.layout.kubeconfig("kubelet");
+    Ok(WorkerStatus { name: this.node.name, address: this.node.ip, kubeconfig, joined })
 }
 
 fn commands(home: &Home, masters: &[MasterStatus], kubeconfig: &Path) -> Vec<String> {

@@ -32,6 +32,8 @@ pub struct Lab {
     pub spec: ClusterSpec,
     /// Its masters, the first one first.
     pub masters: Vec<LabMaster>,
+    /// Its workers.
+    pub workers: Vec<ThisNode>,
     pub(super) home: Home,
     _lock: Lock,
     _claim: Claim,
@@ -48,9 +50,12 @@ pub struct LabMaster {
 
 impl LabMaster {
     pub(super) fn of(home: &Home) -> Result<Self> {
-        let this = ThisNode { node: home.node()?, loopback: home.loopback()?, layout: home.layout() };
-        Ok(Self { this, units: Supervised::of(home) })
+        Ok(Self { this: this_node(home)?, units: Supervised::of(home) })
     }
+}
+
+pub(super) fn this_node(home: &Home) -> Result<ThisNode> {
+    Ok(ThisNode { node: home.node()?, loopback: home.loopback()?, layout: home.layout() })
 }
 
 /// Brings the lab at `dir` up with this many `masters`, by default as many as it has: `drive` applies the plan, the
@@ -107,7 +112,8 @@ pub(super) fn ready(home: Home, lock: Lock, claim: Option<Claim>, program: &Path
     }
     settled(&homes)?;
     let masters = homes.iter().map(LabMaster::of).collect::<Result<_>>()?;
-    Ok(Lab { spec, masters, home, _lock: lock, _claim: claim })
+    let workers = home.workers()?.iter().map(this_node).collect::<Result<_>>()?;
+    Ok(Lab { spec, masters, workers, home, _lock: lock, _claim: claim })
 }
 
 /// Starts the supervisor of a master where none runs; it starts what is enabled.

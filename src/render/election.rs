@@ -1,6 +1,7 @@
 //! podmaster: the daemon that gives scheduler and controller-manager to one master at a time, its boot fence, and the
 //! join endpoint's unit.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::manifests::{CONTROLLER_MANAGER, SCHEDULER};
 use super::{Input, Rendered, runtime, text, url};
+use crate::admission;
 use crate::error::Result;
 use crate::state::PhaseId;
 use crate::state::desired::INPUTS_DIGEST;
@@ -73,6 +75,15 @@ struct FenceUnit {
 #[derive(Serialize)]
 struct ServeUnit {
     hamaster: String,
+    lab: Option<ServeLab>,
+}
+
+/// The door of a lab's master.
+#[derive(Serialize)]
+struct ServeLab {
+    prefix: String,
+    /// Behind its relay.
+    listen: String,
 }
 
 /// podmaster.yaml
@@ -101,7 +112,11 @@ struct PodmasterFile {
 pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     let layout = &i.this.layout;
     let hamaster = text(&i.tools.hamaster);
-    let serve = ServeUnit { hamaster: hamaster.clone() };
+    let lab = i.lab().then(|| ServeLab {
+        prefix: text(layout.prefix()),
+        listen: SocketAddr::new(i.this.loopback, admission::PORT).to_string(),
+    });
+    let serve = ServeUnit { hamaster: hamaster.clone(), lab };
     let path = layout.unit("hamaster-serve.service");
     out.add(PhaseId::Register, path, 0o644, "systemd/hamaster-serve.service.hbs", &serve)?;
     if !i.podmaster() {

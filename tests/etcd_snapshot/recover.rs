@@ -100,6 +100,8 @@ fn a_survivor_with_newer_data_is_named() {
     let mut cluster = three();
     // The third falls behind, then is one of two that answer; the other has all.
     cluster.stop(2);
+    // It may have been the leader.
+    cluster.healthy(0);
     cluster.put(0, "/k/newer", "v");
     cluster.stop(1);
     // m0 answers and m2 is down: from m2 it is m0 that must go on.

@@ -30,11 +30,16 @@ pub fn host<'l>(lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
 
 pub fn first<'l>(lab: &'l Lab) -> Machine<'l> {
     let host = host(lab, "m1", 11);
+    init(&host, &[]);
+    host
+}
+
+/// `hamaster init` behind the words `before`.
+pub fn init(host: &Machine, before: &[&str]) {
     host.write("/etc/cluster.yaml", CLUSTER, 0o644);
     let words =
         "hamaster init -c /etc/cluster.yaml --name m1 --advertise-ip 192.0.2.11 --yes --adopt --ignore-preflight all";
-    host.ok(&words.split(' ').collect::<Vec<_>>());
-    host
+    host.ok(&before.iter().copied().chain(words.split(' ')).collect::<Vec<_>>());
 }
 
 /// A token from `of`, put on each of `to`.

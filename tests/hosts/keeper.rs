@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::join::{first, host, join, token};
+use crate::join::{first, host, init, join, token};
 use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
 
@@ -109,4 +109,27 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
     within(PATIENCE, "it is put back", || std::fs::read_to_string(m2.path(unit)).unwrap() == before);
     let kept = m2.ok(&["grep", "-rl", "edited by hand", "/var/lib/hamaster/backup"]);
     assert!(!kept.trim().is_empty(), "the edit is backed up");
+}
+
+#[test]
+fn certificates_that_are_due_are_renewed_with_no_command() {
+    let Some(lab) = Lab::new() else { return };
+    let m1 = host(&lab, "m1", 11);
+    // A master that was made 300 days ago: of its year, more than two thirds have passed.
+    let faketime = "/srv/libfaketime.so.1";
+    std::fs::create_dir_all(m1.path("/srv")).unwrap();
+    std::fs::copy("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", m1.path(faketime)).unwrap();
+    let preload = format!("LD_PRELOAD={faketime}");
+    init(&m1, &["env", &preload, "FAKETIME=-300d", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
+
+    let leaves = ["/etc/kubernetes/pki/server.cert", "/etc/etcd/pki/server.crt", "/etc/etcd/pki/peer.crt"];
+    let lasts = |leaf: &&str| m1.succeeds(&["openssl", "x509", "-in", leaf, "-noout", "-checkend", "25920000"]);
+    within(PATIENCE, "every leaf lasts 300 days more", || leaves.iter().all(lasts));
+    within(PATIENCE, "it is done", || all_current(&m1, 1));
+    m1.ok(&["hamaster", "certs", "check"]);
+    let log = m1.ok(&["journalctl", "-u", "hamaster-serve", "--no-pager"]);
+    assert!(log.contains("keeper: issue etcd-server"), "{log}");
+    let served = "openssl s_client -connect 192.0.2.11:2379 -CAfile /etc/etcd/pki/ca.crt </dev/null 2>/dev/null |
+                  openssl x509 -noout -checkend 25920000";
+    m1.ok(&["sh", "-c", served]);
 }

@@ -178,6 +178,35 @@ fn assert_nothing_to_do(host: &Machine, when: &str) {
     assert_eq!(running(host), before, "{when}: something was restarted");
 }
 
+/// The spec changes, as another master would have changed it: the keeper is done once the new apiserver answers.
+fn follows_the_spec(host: &Machine) {
+    let etcdctl = "ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                   --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
+    let shell = |script: &str| host.ok(&["sh", "-c", script]);
+    let text = shell(&format!("{etcdctl} get --print-value-only /hamaster/v1/spec"));
+    let mut registered: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let generation = registered["generation"].as_u64().unwrap() + 1;
+    let spec = registered["spec"].as_str().unwrap().replace("192.0.2.100", "192.0.2.200");
+    (registered["generation"], registered["spec"]) = (generation.into(), spec.into());
+    host.write("/srv/spec", &registered.to_string(), 0o600);
+    let uid = kubectl(&["get", "pod", "-n", "kube-system", "kube-apiserver-m1", "-o", "jsonpath={.metadata.uid}"]);
+    let before = host.ok(&uid);
+    shell(&format!("{etcdctl} put /hamaster/v1/spec </srv/spec"));
+    let standing = || {
+        let text = shell(&format!("{etcdctl} get --print-value-only /hamaster/v1/masters/m1"));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        report["generation"] == generation && report["standing"] == "current"
+    };
+    within(PATIENCE, "the keeper is done", standing);
+    // At this instant, with no more waiting: whoever has the turn next may stop its own.
+    let served = "openssl s_client -connect 192.0.2.11:6443 -CAfile /etc/kubernetes/pki/ca.crt </dev/null 2>/dev/null |
+                  openssl x509 -noout -ext subjectAltName";
+    assert!(shell(served).contains("192.0.2.200"), "{}", shell(served));
+    host.ok(&["kubectl", "--kubeconfig", "/etc/kubernetes/super-admin.conf", "get", "--raw", "/readyz"]);
+    within(PATIENCE, "its pod is another one", || host.run(&uid).status.success() && host.ok(&uid) != before);
+    within(PATIENCE, "the pods run", || all_run(host));
+}
+
 #[test]
 fn init_makes_a_master_that_a_kubelet_runs_and_reset_takes_it_down() {
     let Some(programs) = programs() else { return };
@@ -198,6 +227,9 @@ fn init_makes_a_master_that_a_kubelet_runs_and_reset_takes_it_down() {
     let doctor = said(&host.run(&["hamaster", "doctor"]));
     assert!(doctor.contains("plan: empty"), "{doctor}");
     assert_nothing_to_do(&host, "second init");
+
+    host.ok(&["ip", "address", "add", "192.0.2.200/32", "dev", "lo"]);
+    follows_the_spec(&host);
 
     host.power_off();
     host.boot();

@@ -11,6 +11,7 @@ use hamaster::host::Units;
 use hamaster::host::supervisor::home::Home;
 use hamaster::host::supervisor::loopback;
 use hamaster::lab;
+use hamaster::token::Role;
 
 use crate::supervised::{HAMASTER, eventually, is_gone, kill, kind};
 
@@ -119,9 +120,9 @@ fn a_number_that_is_free_is_used_again_with_nothing_on_its_disk() {
     let ip = "127.0.9.1".parse().unwrap();
     let first = Home::claim(&parent.path().join("lab"), ip, 1).unwrap();
     for name in ["m2", "m3", "m4", "m5"] {
-        assert_eq!(first.add().unwrap().name(), name);
+        assert_eq!(first.add(Role::Master).unwrap().name(), name);
     }
-    assert_eq!(kind(first.add()), Kind::Usage);
+    assert_eq!(kind(first.add(Role::Master)), Kind::Usage);
     let file = |home: &Home| home.layout().path("/var/lib/left");
     let third = first.master("m3").unwrap();
     fs::create_dir_all(file(&third).parent().unwrap()).unwrap();
@@ -129,7 +130,7 @@ fn a_number_that_is_free_is_used_again_with_nothing_on_its_disk() {
     third.remove().unwrap();
     assert_eq!(first.masters().unwrap().iter().map(Home::name).collect::<Vec<_>>(), ["m1", "m2", "m4", "m5"]);
     assert_eq!(kind(first.master("m3")), Kind::Usage);
-    let third = first.add().unwrap();
+    let third = first.add(Role::Master).unwrap();
     assert_eq!(third.name(), "m3");
     assert!(!file(&third).exists());
     // The one that was made alone stays where it listens; who came later is behind a relay.

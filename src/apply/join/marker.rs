@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admission::{Bytes, Host as Master, Welcome};
+use crate::admission::{Bytes, Host as Master, Pem, Request, Welcome};
 use crate::apply::record::Ledger;
 use crate::error::{Error, Result};
-use crate::host::{Host, observe};
+use crate::host::{Host, identity, observe};
+use crate::spec::Node;
 use crate::spec::layout::Layout;
-use crate::state::Owner;
 use crate::state::observed::FileRecord;
-use crate::token::Role;
+use crate::state::{Owner, Secret};
+use crate::token::{Role, Token};
 
 /// The note. Kept 0600: whoever knows the attempt can come again with the token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +55,29 @@ impl Marker {
     /// Where it is kept.
     pub fn path(layout: &Layout) -> PathBuf {
         layout.state().join("joining.json")
+    }
+
+    /// A new attempt of `node` to become `role`, on disk before anybody hears of it. `cluster` where no bundle is needed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(host: &mut Host, layout: &Layout, node: &Node, role: Role, cluster: Option<Cluster>) -> Result<Self> {
+        let marker = Self { role, attempt: Bytes(Secret::new(identity::random::<32>()?.to_vec())), cluster };
+        marker.save(host, layout, &node.name)?;
+        Ok(marker)
+    }
+
+    /// What `node` asks a master for by `token`: to be admitted, and to have `requests` signed.
+    pub fn request(&self, token: &Token, node: &Node, requests: Vec<Pem>) -> Request {
+        Request {
+            token: token.id.clone(),
+            secret: Bytes(token.secret().clone()),
+            attempt: self.attempt.clone(),
+            node: node.name.clone(),
+            ip: node.ip,
+            role: self.role,
+            requests,
+        }
     }
 
     /// The marker on this host, if it is in the middle of a join.

@@ -3,20 +3,18 @@
 use std::path::Path;
 
 use super::{JoinArgs, Visit};
-use crate::admission::Bytes;
 use crate::apply::assembly;
 use crate::apply::join::{self, Choice, Cluster, Marker, worker};
 use crate::apply::{Master, Outcome};
 use crate::cli::change::{checks, finish, go, head, lock};
 use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
-use crate::host::{Host, clock, facts, identity, observe};
+use crate::host::{clock, facts, observe};
 use crate::pki::catalog;
 use crate::preflight::Scope;
+use crate::spec::ClusterSpec;
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
-use crate::spec::{ClusterSpec, Node};
-use crate::state::Secret;
 use crate::state::observed::Record;
 use crate::token::Role;
 use crate::ui::{Format, Ui, plan_view};
@@ -54,7 +52,7 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
         }
         (found, _) => {
             let there = visit.insert(Visit::new(args, &node, ui)?);
-            let marker = found.map_or_else(|| begin(&mut host, &layout, &node, None), Ok)?;
+            let marker = found.map_or_else(|| Marker::begin(&mut host, &layout, &node, Role::Worker, None), Ok)?;
             let welcome = there.ask(&marker, &node, vec![])?;
             let spec = read(&welcome.spec)?;
             (Some(marker), Some(welcome), spec)
@@ -92,7 +90,10 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
         (Some(begun), Some(welcome)) => join::import(&mut host, &master, begun, welcome)?,
         (Some(begun), None) => begun,
         // A certificate may be due: a new attempt, which a master will ask a token for.
-        (None, _) => begin(&mut host, &layout, &node, Some(cluster_of(&master, &record)))?,
+        (None, _) => {
+            let known = Some(cluster_of(&master, &record));
+            Marker::begin(&mut host, &layout, &node, Role::Worker, known)?
+        }
     };
     let mut sign = |requests| {
         let there = match &visit {
@@ -121,13 +122,6 @@ fn may_be_a_worker(record: &Record, found: Option<&Marker>, layout: &Layout) -> 
         _ => return Ok(()),
     };
     Err(Error::conflict(why).hint("hamaster reset    # to make it a worker instead"))
-}
-
-fn begin(host: &mut Host, layout: &Layout, node: &Node, cluster: Option<Cluster>) -> Result<Marker> {
-    let attempt = Bytes(Secret::new(identity::random::<32>()?.to_vec()));
-    let marker = Marker { role: Role::Worker, attempt, cluster };
-    marker.save(host, layout, &node.name)?;
-    Ok(marker)
 }
 
 fn read(spec: &str) -> Result<ClusterSpec> {

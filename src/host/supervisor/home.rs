@@ -1,6 +1,7 @@
 //! A lab's directory: whose it is, what lies where in it, and who may work on it.
 //!
-//! Each master has a home of its own in it, `m1`, `m2`, …, with its files, its logs and its supervisor's records.
+//! Each master has a home of its own in it, `m1`, `m2`, …, with its files, its logs and its supervisor's records; each
+//! worker, `w1`, `w2`, …, has only files: it runs nothing here.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,9 +18,12 @@ use super::loopback;
 use crate::error::{Error, Result};
 use crate::spec::Node;
 use crate::spec::layout::Layout;
+use crate::token::Role;
 
 /// As many masters as a lab may have: etcd's own advice ends at seven members, and a lab is one machine.
 pub const MOST_MASTERS: u8 = 5;
+/// As many workers.
+pub const MOST_WORKERS: u8 = 9;
 
 /// Written by us into a directory that was empty: what may be used, and what may be purged.
 const MARKER: &str = ".hamaster-lab";
@@ -27,10 +31,11 @@ const MARKER: &str = ".hamaster-lab";
 const PARTITIONED: &str = "partitioned";
 const SCHEMA: &str = "hamaster/lab/v1";
 
-/// A master's place in a lab's directory.
+/// A master's or worker's place in a lab's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     dir: PathBuf,
+    role: Role,
     /// From 1.
     number: u8,
 }
@@ -46,6 +51,8 @@ struct Marker {
     /// Those of them that were removed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     removed: BTreeSet<u8>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    workers: BTreeSet<u8>,
     /// The first one was made alone: it listens where others reach it, and nobody stands between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alone: Option<bool>,
@@ -81,7 +88,7 @@ impl Home {
     pub fn find(dir: &Path) -> Result<Option<Self>> {
         let Ok(dir) = dir.canonicalize() else { return Ok(None) };
         if dir.join(MARKER).is_file() {
-            return Ok(Some(Self { dir, number: 1 }));
+            return Ok(Some(Self { dir, role: Role::Master, number: 1 }));
         }
         match fs::read_dir(&dir).map(|mut entries| entries.next().is_none()) {
             Ok(true) => Ok(None),
@@ -113,9 +120,10 @@ impl Home {
             return Err(foreign(dir));
         }
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        let home = Self { dir: dir.clone(), number: 1 };
+        let home = Self { dir: dir.clone(), role: Role::Master, number: 1 };
         let alone = Some(masters == 1);
-        let marker = Marker { schema: SCHEMA.to_owned(), address, masters, removed: BTreeSet::new(), alone };
+        let (removed, workers) = (BTreeSet::new(), BTreeSet::new());
+        let marker = Marker { schema: SCHEMA.to_owned(), address, masters, removed, workers, alone };
         // Ours from the start: an undo of the first `up` must not try to take away what logs are written below.
         for master in (1..=masters).map(|number| Self { number, ..home.clone() }) {
             master.furnish().map_err(failed)?;
@@ -138,36 +146,52 @@ impl Home {
         self.replace(&path, &serde_json::to_vec(marker).unwrap_or_default()).map_err(failed)
     }
 
-    /// One more master, with nothing on its disk: the lowest number that is free.
+    /// One more host, with nothing on its disk: the lowest number that is free.
     ///
     /// # Errors
     /// When there are as many as there may be, or it cannot be made.
-    pub fn add(&self) -> Result<Self> {
+    pub fn add(&self, role: Role) -> Result<Self> {
         let mut marker = self.marker()?;
-        let Some(number) = (1..=MOST_MASTERS).find(|n| !marker.numbers().any(|m| m == *n)) else {
-            return Err(Error::usage(format!("a lab has {MOST_MASTERS} masters at most"))
-                .hint(format!("hamaster lab remove m{MOST_MASTERS} --dir {}", self.dir.display())));
+        let (most, taken): (u8, BTreeSet<u8>) = match role {
+            Role::Master => (MOST_MASTERS, marker.numbers().collect()),
+            Role::Worker => (MOST_WORKERS, marker.workers.clone()),
         };
-        let home = Self { dir: self.dir.clone(), number };
+        let Some(number) = (1..=most).find(|n| !taken.contains(n)) else {
+            let last = Self { dir: self.dir.clone(), role, number: most };
+            let what = if role == Role::Worker { "workers" } else { "masters" };
+            return Err(Error::usage(format!("a lab has {most} {what} at most")).hint(format!(
+                "hamaster lab remove {} --dir {}",
+                last.name(),
+                self.dir.display()
+            )));
+        };
+        let home = Self { dir: self.dir.clone(), role, number };
         // What one of this number left when it was removed.
         home.clear()?;
         let failed = |e: io::Error| Error::apply(format!("cannot make the host of {}", home.name())).cause(e);
         home.furnish().map_err(failed)?;
         marker.alone = Some(marker.is_direct());
-        marker.removed.remove(&number);
-        marker.masters = marker.masters.max(number);
+        if role == Role::Worker {
+            marker.workers.insert(number);
+        } else {
+            marker.removed.remove(&number);
+            marker.masters = marker.masters.max(number);
+        }
         self.mark(&marker)?;
         Ok(home)
     }
 
-    /// This master's host is no more: its processes are gone, and its disk goes with it.
+    /// This host is no more: its processes are gone, and its disk goes with it.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(self) -> Result<()> {
         let mut marker = self.marker()?;
         marker.alone = Some(marker.is_direct());
-        marker.removed.insert(self.number);
+        match self.role {
+            Role::Master => marker.removed.insert(self.number),
+            Role::Worker => marker.workers.remove(&self.number),
+        };
         self.mark(&marker)?;
         self.clear()
     }
@@ -189,7 +213,24 @@ impl Home {
     /// # Errors
     /// When the marker cannot be read.
     pub fn masters(&self) -> Result<Vec<Self>> {
-        Ok(self.marker()?.numbers().map(|number| Self { dir: self.dir.clone(), number }).collect())
+        Ok(self.all(Role::Master, self.marker()?.numbers()))
+    }
+
+    /// All workers of this lab.
+    ///
+    /// # Errors
+    /// When the marker cannot be read.
+    pub fn workers(&self) -> Result<Vec<Self>> {
+        Ok(self.all(Role::Worker, self.marker()?.workers.into_iter()))
+    }
+
+    fn all(&self, role: Role, numbers: impl Iterator<Item = u8>) -> Vec<Self> {
+        numbers.map(|number| Self { dir: self.dir.clone(), role, number }).collect()
+    }
+
+    /// What it is.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The master called `name`.
@@ -205,17 +246,32 @@ impl Home {
         })
     }
 
-    /// `m1`
-    pub fn name(&self) -> String {
-        format!("m{}", self.number)
+    /// The master or worker called `name`.
+    ///
+    /// # Errors
+    /// When this lab has none of that name.
+    pub fn host(&self, name: &str) -> Result<Self> {
+        let worker = self.workers()?.into_iter().find(|home| home.name() == name);
+        worker.map_or_else(|| self.master(name), Ok)
     }
 
-    /// This master's name and the loopback address it was given.
+    /// `m1`, `w1`
+    pub fn name(&self) -> String {
+        let letter = if self.role == Role::Worker { 'w' } else { 'm' };
+        format!("{letter}{}", self.number)
+    }
+
+    /// This host's name and the loopback address it was given.
     ///
     /// # Errors
     /// When the marker cannot be read.
     pub fn node(&self) -> Result<Node> {
-        Ok(Node { name: self.name(), ip: loopback::of_master(self.marker()?.address, self.number) })
+        let first = self.marker()?.address;
+        let ip = match self.role {
+            Role::Master => loopback::of_master(first, self.number),
+            Role::Worker => loopback::of_worker(first, self.number),
+        };
+        Ok(Node { name: self.name(), ip })
     }
 
     /// Where this master's processes listen: its own address, or behind its relay when it was not made alone.
@@ -224,7 +280,7 @@ impl Home {
     /// When the marker cannot be read.
     pub fn loopback(&self) -> Result<IpAddr> {
         let ip = self.node()?.ip;
-        let direct = self.number == 1 && self.is_direct()?;
+        let direct = self.role == Role::Master && self.number == 1 && self.is_direct()?;
         Ok(if direct { ip } else { loopback::behind(ip) })
     }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::home::MOST_MASTERS;
 use crate::error::{Error, Result};
 
-/// What a master listens on: etcd's clients, peers and metrics, the apiserver, controller-manager, scheduler.
-pub const PORTS: [u16; 6] = [2379, 2380, 2381, 6443, 10257, 10259];
+/// What a master listens on: etcd's clients, peers and metrics, the apiserver, the door for joiners,
+/// controller-manager, scheduler.
+pub const PORTS: [u16; 7] = [2379, 2380, 2381, 6443, 7443, 10257, 10259];
 
 /// Held by `up` from the choice of an address until its ports are taken, so that two labs never choose the same.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ pub fn taken(ip: IpAddr) -> Vec<u16> {
 /// The address of master `number`, from 1, of a lab whose first has `first`: the next ones.
 pub fn of_master(first: IpAddr, number: u8) -> IpAddr {
     moved(first, number.saturating_sub(1))
+}
+
+/// The address of worker `number`, from 1, of a lab whose first master has `first`.
+pub fn of_worker(first: IpAddr, number: u8) -> IpAddr {
+    moved(first, number.saturating_add(49))
 }
 
 /// Where a master listens behind a relay that has `ip`.

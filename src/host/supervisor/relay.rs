@@ -22,8 +22,8 @@ use super::home::Home;
 use super::orphans;
 use crate::error::{Error, Result};
 
-/// What others reach a master at: etcd's clients and peers, the apiserver.
-const PORTS: [u16; 3] = [2379, 2380, 6443];
+/// What others reach a master at: etcd's clients and peers, the apiserver, the door for joiners.
+const PORTS: [u16; 4] = [2379, 2380, 6443, 7443];
 
 /// Names of masters that are cut off from all others.
 type Cut = BTreeSet<String>;
