@@ -62,7 +62,7 @@ pub struct ResetArgs {
 /// By kind: configuration, preflight, conflict, or a failure while applying.
 pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
     let only = phases(&args.only)?;
-    let Resolved { mut host, mut master, facts, mut origins } = resolve::master(&args.spec, global)?;
+    let Resolved { mut host, mut master, facts, mut origins, .. } = resolve::master_to_change(&args.spec, global)?;
     clock::watch_interrupts()?;
     let _lock = lock(&host, ui)?;
     if master.role == Role::Worker {

@@ -21,6 +21,7 @@ use crate::preflight::{self, Scope};
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, address};
+use crate::state::observed::Record;
 use crate::token::{Role, Token};
 use crate::ui::{Format, Tone, Ui, plan_view, table};
 
@@ -94,30 +95,53 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
             .hint("hamaster join --replace    # where its disk was lost")
             .hint("hamaster leave    # to make it another's"));
     }
+    let done = attempt(args, &mut host, &layout, &record, found, ui);
+    // A master that goes on as the one it was is in the middle of nothing.
+    if record.etcd.is_some() && Marker::find(&host, &layout)?.is_some_and(|marker| marker.cluster.is_none()) {
+        Marker::clear(&mut host, &layout)?;
+    }
+    done
+}
+
+/// From asking a master to the end.
+fn attempt(
+    args: &JoinArgs,
+    host: &mut Host,
+    layout: &Layout,
+    record: &Record,
+    found: Option<Marker>,
+    ui: &Ui,
+) -> Result<()> {
     let blank = file::load(None, &Overrides::default())?;
-    let seen = facts::gather(Path::new("/"), &blank, &layout);
+    let seen = facts::gather(Path::new("/"), &blank, layout);
     let mut origins = vec![];
     let named = SpecArgs { name: args.name.clone(), advertise_ip: args.advertise_ip.clone(), ..SpecArgs::default() };
     let node = resolve::node(&named, &blank, record.node.as_deref(), &seen, &mut origins)?;
     let (marker, welcome) = match found {
         Some(marker) if marker.cluster.is_some() => (marker, None),
         found => {
-            let (marker, welcome) = ask(args, &mut host, &layout, &node, found, ui)?;
+            let (marker, welcome) = ask(args, host, layout, &node, found, ui)?;
             (marker, Some(welcome))
         }
     };
     let missing = || Error::conflict("the marker names no cluster").hint("hamaster reset");
     let cluster = marker.cluster.clone().or_else(|| welcome.as_ref().map(Cluster::from)).ok_or_else(missing)?;
+    if let (Some(member), Some(_)) = (&record.etcd, &welcome)
+        && member.cluster_id != cluster.id
+    {
+        let message = format!("this host is a master of the cluster {}, and that is {}", member.cluster_id, cluster.id);
+        return Err(Error::conflict(message).hint("hamaster leave    # first, to make it another's"));
+    }
     let spec = join::spec_with(&cluster.spec, &node)?;
-    let facts = facts::gather(Path::new("/"), &spec, &layout);
+    let facts = facts::gather(Path::new("/"), &spec, layout);
     let mut master = assembly::assemble(spec, node, &facts)?;
     let choice = Choice { only: vec![], adopt: args.adopt, replace: args.replace };
     let files = welcome.as_ref().map_or(&[][..], |w| &w.files);
-    let plan = join::preview(&host, &master, files, &choice)?;
-    checks(&host, &master, &facts, Scope::Host, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
+    let plan = join::preview(host, &master, files, &choice)?;
+    checks(host, &master, &facts, Scope::Host, (&args.ignore_preflight, &[preflight::FOUNDERS]), ui)?;
     let title = format!("master {} at {} of {}", master.this.node.name, master.this.node.ip, master.spec.name);
     if args.dry_run {
-        planned(&plan, &title, &origins, &layout, ui);
+        planned(&plan, &title, &origins, layout, ui);
         return Ok(());
     }
     if ui.format == Format::Text {
@@ -131,9 +155,9 @@ pub fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
     ui.confirm(&format!("Make this host {title}?"), args.yes)?;
     let (outcome, members) = go(ui, |sink| {
         if let Some(welcome) = &welcome {
-            join::import(&mut host, &master, marker, welcome)?;
+            join::import(host, &master, marker, welcome)?;
         }
-        join::join(&mut host, &mut master, &cluster, &choice, plan, sink)
+        join::join(host, &mut master, &cluster, &choice, plan, sink)
     })?;
     finish(ui, &title, outcome.changed.len(), &members);
     Ok(())

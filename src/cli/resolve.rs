@@ -30,6 +30,8 @@ pub(super) struct Resolved {
     pub facts: HostFacts,
     /// Where defaults came from, for the operator to see.
     pub origins: Vec<String>,
+    /// The registered spec does not read: a newer hamaster's.
+    newer: Option<Box<Error>>,
 }
 
 /// The host a command works on: this one, or an image below `--root`.
@@ -55,6 +57,22 @@ pub(super) fn master(args: &SpecArgs, global: &Global) -> Result<Resolved> {
     master_at(args, global.root.as_deref())
 }
 
+/// As [`master`], for a command that registers what it resolved.
+///
+/// # Errors
+/// As [`master`]; when the registered spec is one that only a newer hamaster reads: what is here knows neither what it
+/// says nor who joined since.
+pub(super) fn master_to_change(args: &SpecArgs, global: &Global) -> Result<Resolved> {
+    let mut resolved = master(args, global)?;
+    match resolved.newer.take() {
+        None => Ok(resolved),
+        Some(why) => Err(Error::conflict("the cluster's spec, as etcd has it, does not read here: a newer hamaster's")
+            .cause(why.message())
+            .problems(why.all_problems().to_vec())
+            .hint("hamaster --version    # here and on the other masters: install the newest on this one")),
+    }
+}
+
 /// As [`master`], for the host below `root`.
 ///
 /// # Errors
@@ -78,15 +96,19 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
         true => registered(&host, &this),
         false => None,
     };
-    if let Some(registered) = &registered {
-        spec = current(args, &host, &record, spec, registered)?;
+    let mut newer = None;
+    if let Some(text) = &registered {
+        match file::load(Some((keys::SPEC, text)), &Overrides::default()) {
+            Ok(known) => spec = current(args, &host, &record, spec, (text, known))?,
+            Err(why) => newer = Some(why),
+        }
     }
     let mut master = assemble(spec, node, &facts)?;
-    master.over = registered.map_or(Over::Nothing, Over::This);
+    master.over = registered.filter(|_| newer.is_none()).map_or(Over::Nothing, Over::This);
     if record.worker.is_some() {
         master.role = Role::Worker;
     }
-    Ok(Resolved { host, master, facts, origins })
+    Ok(Resolved { host, master, facts, origins, newer })
 }
 
 /// The spec that is meant where one is registered: that one, unless somebody changed it here. Who joined and who left is
@@ -94,9 +116,13 @@ pub(super) fn master_at(args: &SpecArgs, root: Option<&Path>) -> Result<Resolved
 ///
 /// # Errors
 /// When what was changed here was an older one: it would undo what others have changed since.
-fn current(args: &SpecArgs, host: &Host, record: &Record, given: ClusterSpec, registered: &str) -> Result<ClusterSpec> {
-    // One that does not read is a newer hamaster's: as far as this one can tell, nothing is registered.
-    let Ok(known) = file::load(Some((keys::SPEC, registered)), &Overrides::default()) else { return Ok(given) };
+fn current(
+    args: &SpecArgs,
+    host: &Host,
+    record: &Record,
+    given: ClusterSpec,
+    (registered, known): (&str, ClusterSpec),
+) -> Result<ClusterSpec> {
     let path = Layout::host().cluster_yaml();
     let followed = record.files.get(&path).and_then(|f| f.digest);
     let found = host.read(&path)?.map(|bytes| Digest::of(&bytes));

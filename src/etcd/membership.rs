@@ -35,7 +35,8 @@ impl Member {
         if self.has_started() { self.name.clone() } else { format!("{:x}", self.id) }
     }
 
-    fn has_url(&self, url: &str) -> bool {
+    /// Others reach it there.
+    pub fn has_url(&self, url: &str) -> bool {
         self.peer_urls.iter().any(|u| u == url)
     }
 }
@@ -157,6 +158,10 @@ pub fn join(joiner: Joiner<'_>, members: &[Member], disk: Disk, healthy: &[u64])
         (false, Disk::Empty) => start(),
         (false, Disk::Remains) => Next::Clear,
         (false | true, Disk::Data { member: Some(id) }) if id == me.id => start(),
+        // Data that is wrong as the disk of a voter that was turned back: it must not vote by it.
+        (true, Disk::Data { .. }) if !me.is_learner && joiner.replace => {
+            replaced(me.id, members, healthy, "its data is to be replaced")
+        }
         // A run that was not ours made it a member: the list knows it as started, and etcd itself knows whose data it is.
         (true, Disk::Data { member: None }) => start(),
         (true, Disk::Data { member: Some(_) }) if !me.is_learner => Next::Refuse(Refusal::ForeignData { id: me.id }),
@@ -166,10 +171,16 @@ pub fn join(joiner: Joiner<'_>, members: &[Member], disk: Disk, healthy: &[u64])
             Next::Remove { id: me.id, why: "its disk was lost while it was a learner" }
         }
         (true, Disk::Empty | Disk::Remains) if !joiner.replace => Next::Refuse(Refusal::DiskLost { id: me.id }),
-        (true, Disk::Empty | Disk::Remains) => match remove(me.id, members, healthy) {
-            Ok(()) => Next::Remove { id: me.id, why: "its disk was lost, and it is to be replaced" },
-            Err(refusal) => Next::Refuse(refusal),
-        },
+        (true, Disk::Empty | Disk::Remains) => {
+            replaced(me.id, members, healthy, "its disk was lost, and it is to be replaced")
+        }
+    }
+}
+
+fn replaced(id: u64, members: &[Member], healthy: &[u64], why: &'static str) -> Next {
+    match remove(id, members, healthy) {
+        Ok(()) => Next::Remove { id, why },
+        Err(refusal) => Next::Refuse(refusal),
     }
 }
 

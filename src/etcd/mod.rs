@@ -21,6 +21,9 @@ pub mod keys {
     pub const TURN: &str = "/hamaster/v1/turn";
     /// The host that each worker's name is, by that name: what `admission::Worker` is.
     pub const WORKERS: &str = "/hamaster/v1/workers/";
+    /// The host that was admitted as a master by this name, until the spec names it: what `admission::Worker` is, on a
+    /// lease.
+    pub const ADMITTED: &str = "/hamaster/v1/admitted/";
     /// flannel's network configuration, at flannel's own default prefix.
     pub const FLANNEL: &str = "/coreos.com/network/config";
 }

@@ -200,7 +200,7 @@ impl Clerk {
             if used {
                 let error = format!("another host is admitted as {} at this moment", request.node);
                 let race = || Refused::Taken(Refusal { error, hint: None });
-                return claim.make(&mut self.members)?.then_some(welcome).ok_or_else(race);
+                return claim.make(&mut self.members, request)?.then_some(welcome).ok_or_else(race);
             }
             known = self.judge(request)?;
         }

@@ -1,5 +1,8 @@
-//! Whose a node's name and address are. Masters are in the spec; a worker is nowhere but here: without this, whoever has
-//! a token for workers could have the certificate of a node that is there, or one that passes for the API.
+//! Whose a node's name and address are. Masters are in the spec, or about to be; a worker is nowhere but here: without
+//! this, whoever has a token for workers could have the certificate of a node that is there, or one that passes for the
+//! API.
+
+use std::time::Duration;
 
 use super::desk::Refused;
 use crate::admission::{Refusal, Request, Worker};
@@ -27,11 +30,16 @@ pub(super) enum Claim {
         was: Box<Record>,
         value: Vec<u8>,
     },
-    /// What was a worker becomes a master.
-    Release {
+    /// A master, until the spec names it; its name may have been a worker's.
+    Reserve {
         key: String,
+        value: Vec<u8>,
+        worker: Option<String>,
     },
 }
+
+/// The place of a master that was admitted is kept so long: as long as its token might have lived.
+const RESERVED: Duration = crate::token::TTL;
 
 /// Whether the host may have the name and the address it asks for. `bound` says that its token was made for this very
 /// name: who made it says that whatever had the name has it no longer.
@@ -45,6 +53,7 @@ pub(super) fn judge(
     masters(spec, request)?;
     if request.role == Role::Worker {
         known_as_the_api(spec, this, request)?;
+        crossed(members, request)?;
     }
     let key = format!("{}{}", keys::WORKERS, request.node);
     let own = Worker {
@@ -75,31 +84,75 @@ pub(super) fn judge(
             return Err(taken(why, Some(hint)));
         }
         claim = Some(match request.role {
-            Role::Master => Claim::Release { key: record.key },
+            Role::Master => reserve(request, &own, Some(record.key))?,
             Role::Worker if again && worker.ip == own.ip => Claim::Nothing,
             Role::Worker => Claim::Replace { was: Box::new(record), value: encode(&own)? },
         });
     }
     match (claim, request.role) {
         (Some(claim), _) => Ok(claim),
-        (None, Role::Master) => Ok(Claim::Nothing),
+        (None, Role::Master) => reserve(request, &own, None).map_err(Refused::from),
         (None, Role::Worker) => Ok(Claim::Create { key, value: encode(&own)? }),
     }
 }
 
+fn reserve(request: &Request, own: &Worker, worker: Option<String>) -> Result<Claim> {
+    let key = format!("{}{}", keys::ADMITTED, request.node);
+    Ok(Claim::Reserve { key, value: encode(own)?, worker })
+}
+
 impl Claim {
-    /// Notes it. False when another host was faster.
+    /// Notes it for whoever asked by `request`. False when another host was faster.
     ///
     /// # Errors
-    /// When etcd does not answer.
-    pub(super) fn make(&self, members: &mut Members) -> Result<bool> {
-        match self {
-            Claim::Nothing => Ok(true),
-            Claim::Create { key, value } => members.ask(|c| c.put_if_absent(key, value)),
-            Claim::Replace { was, value } => members.ask(|c| c.replace(was, value)),
-            Claim::Release { key } => members.ask(|c| c.delete(key)).map(|_| true),
+    /// When etcd does not answer; when the place was given to another meanwhile.
+    pub(super) fn make(&self, members: &mut Members, request: &Request) -> Result<bool, Refused> {
+        let made = match self {
+            Claim::Nothing => true,
+            Claim::Create { key, value } => members.ask(|c| c.put_if_absent(key, value))?,
+            Claim::Replace { was, value } => members.ask(|c| c.replace(was, value))?,
+            Claim::Reserve { key, value, worker } => {
+                if let Some(worker) = worker {
+                    members.ask(|c| c.delete(worker))?;
+                }
+                let lease = members.ask(|c| c.grant(RESERVED))?;
+                members.ask(|c| c.put_on(key, value, lease))?;
+                true
+            }
+        };
+        // Of two at once each is noted before it looks: one of them at least sees the other.
+        if let (true, Err(crossed)) = (made, crossed(members, request)) {
+            if let Claim::Create { key, .. } | Claim::Reserve { key, .. } = self {
+                members.ask(|c| c.delete(key))?;
+            }
+            return Err(crossed);
+        }
+        Ok(made)
+    }
+}
+
+/// What is given to a master that joins is not given to a worker meanwhile, and the other way round.
+fn crossed(members: &mut Members, request: &Request) -> Result<(), Refused> {
+    let (prefix, what) = match request.role {
+        Role::Master => (keys::WORKERS, "worker"),
+        Role::Worker => (keys::ADMITTED, "master that joins"),
+    };
+    for record in members.ask(|c| c.records(prefix))? {
+        let name = record.key.strip_prefix(prefix).unwrap_or_default();
+        let there: Worker = serde_json::from_slice(&record.value)
+            .map_err(|e| Error::conflict(format!("etcd key {} does not read", record.key)).cause(e))?;
+        // A worker's own name is judged apart: with a token for it, it may become a master.
+        let named = name == request.node && request.role == Role::Worker;
+        if named || (there.ip == request.ip && name != request.node) {
+            let why = format!("the {what} {name} is at {}", there.ip);
+            let hint = match request.role {
+                Role::Master => format!("hamaster worker remove {name}    # on a master, if it is gone"),
+                Role::Worker => "--name NAME, or --advertise-ip IP".to_owned(),
+            };
+            return Err(taken(why, Some(hint)));
         }
     }
+    Ok(())
 }
 
 /// A master that joins again keeps its name and its address; anyone else needs others.

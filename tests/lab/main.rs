@@ -11,3 +11,4 @@ mod supervised;
 mod survival;
 mod unit_files;
 mod units;
+mod workers;

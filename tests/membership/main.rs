@@ -110,6 +110,23 @@ fn a_voter_with_a_lost_disk_is_replaced_only_if_the_others_can_do_without() {
     assert_eq!(join(Joiner { replace: true, ..M3 }, &two, Disk::Empty, &[1]), refused, "it would fire when m3 returns");
 }
 
+/// A disk that was turned back to an older day votes as if it had not voted since: asked to, a join starts anew.
+#[test]
+fn a_voter_s_data_is_replaced_when_it_is_asked_for() {
+    let replace = Joiner { replace: true, ..M3 };
+    for disk in [Disk::Data { member: None }, data(77)] {
+        assert!(matches!(join(replace, &listed(&[voter(3)]), disk, &[1, 2]), Next::Remove { id: 3, .. }), "{disk:?}");
+        let refused = Next::Refuse(Refusal::NoQuorum { voters: 3, healthy: 1 });
+        assert_eq!(join(replace, &listed(&[voter(3)]), disk, &[1]), refused);
+    }
+    // The replacement itself, when the same command goes on.
+    assert!(matches!(
+        join(replace, &listed(&[Member { is_learner: true, ..voter(3) }]), data(3), &[1, 2]),
+        Next::Start { id: 3, .. }
+    ));
+    assert!(matches!(join(replace, &listed(&[voter(3)]), data(3), &[1, 2]), Next::Start { id: 3, .. }));
+}
+
 #[test]
 fn quorums() {
     assert_eq!([1, 2, 3, 4, 5].map(quorum), [1, 2, 2, 3, 3]);

@@ -94,6 +94,34 @@ fn a_name_or_an_address_that_another_master_has_is_refused_by_its_words() {
     assert_eq!(refusal(&m1, &asked).causes(), ["the token is not accepted"]);
 }
 
+/// The certificates of a worker would pass for those of the master that is about to be there.
+#[test]
+fn the_place_of_a_master_that_joins_is_no_worker_s() {
+    let m1 = Master::new();
+    let (masters, workers) = (m1.token(&["--uses", "2"]), m1.token(&["--worker", "--uses", "3"]));
+    let asked = request(&masters, "m2");
+    m1.ask(&asked).unwrap();
+    let worker = |node: &str| Request { role: Role::Worker, ..request(&workers, node) };
+    let other = Request { ip: "192.0.2.78".parse().unwrap(), ..worker("m2") };
+    for asked in [worker("m2"), worker("w1"), other] {
+        assert_eq!(
+            refusal(&m1, &asked).causes(),
+            [format!("the master that joins m2 is at {}", request(&masters, "m2").ip)]
+        );
+    }
+    assert_eq!(
+        m1.tokens().iter().filter(|t| t["role"] == "worker").map(|t| t["usesLeft"].clone()).collect::<Vec<_>>(),
+        [3]
+    );
+    // It comes again, and another host in its place, as after a new installation.
+    m1.ask(&asked).unwrap();
+    m1.ask(&Request {
+        attempt: Bytes(Secret::new(b"another attempt".to_vec())),
+        ..request(&m1.token(&["--node", "m2"]), "m2")
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_master_without_etcd_says_so_and_is_ready_again_with_it() {
     let mut m1 = Master::new();

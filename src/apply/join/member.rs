@@ -41,6 +41,14 @@ pub(super) struct Membership<'a, 'm> {
     pub replace: bool,
 }
 
+/// How a way through the table ends.
+pub(super) enum Way {
+    /// This host votes.
+    Votes,
+    /// Another host's learner comes first. Whoever waits for it must not have the turn: that host needs it.
+    After(Member),
+}
+
 /// What a look at the own member says.
 enum Look {
     CaughtUp,
@@ -48,11 +56,11 @@ enum Look {
 }
 
 impl Membership<'_, '_> {
-    /// Makes this host a voter.
+    /// Makes this host a voter, or tells who comes first.
     ///
     /// # Errors
     /// What is in the way; an own learner that never ran is removed again.
-    pub(super) fn vote(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
+    pub(super) fn vote(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Way> {
         let done = self.steps(host, outcome, sink);
         if done.is_err() {
             self.withdraw(host, sink);
@@ -60,8 +68,8 @@ impl Membership<'_, '_> {
         done
     }
 
-    fn steps(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
-        let (refused, mut starts) = (Stopwatch::start(), 0);
+    fn steps(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Way> {
+        let (mut refused, mut starts) = (None::<Stopwatch>, 0);
         loop {
             if clock::interrupted() {
                 return Err(interrupted("joining the etcd cluster"));
@@ -78,23 +86,27 @@ impl Membership<'_, '_> {
                     self.note(host, None, None)?;
                     match client.add_learner(&self.url()) {
                         Ok(id) => {
+                            refused = None;
                             fault::point("member.added");
                             self.note(host, Some(id), None)?;
                             outcome.changed.push(format!("add learner {} at {}", self.name(), self.url()));
                             sink(Event::Note(&format!("added to etcd as the learner {id:x}")));
                         }
-                        Err(Reply::Unhealthy | Reply::TooManyLearners) if refused.elapsed() < UNHEALTHY => {
+                        Err(
+                            reply @ (Reply::Unhealthy | Reply::TooManyLearners | Reply::Listed | Reply::Unknown(_)),
+                        ) => {
+                            let since = refused.get_or_insert_with(Stopwatch::start).elapsed();
+                            if since >= UNHEALTHY {
+                                return Err(reply.error("add this member"));
+                            }
                             let condition = "etcd to take another member: it pauses for 5 s after each";
-                            sink(Event::Waiting { condition, since: refused.elapsed() });
-                            clock::sleep(EVERY);
-                        }
-                        Err(Reply::Listed | Reply::Unknown(_)) if refused.elapsed() < UNHEALTHY => {
+                            sink(Event::Waiting { condition, since });
                             clock::sleep(EVERY);
                         }
                         Err(reply) => return Err(reply.error("add this member")),
                     }
                 }
-                Next::Await(other) => self.wait_for(&other, sink)?,
+                Next::Await(other) => return Ok(Way::After(other)),
                 Next::Start { id, initial_cluster } => {
                     starts += 1;
                     self.note(host, Some(id), Some(initial_cluster))?;
@@ -110,7 +122,7 @@ impl Membership<'_, '_> {
                     if let Look::CaughtUp = self.catch_up(host, id, sink)?
                         && self.promote(id, outcome, sink)?
                     {
-                        return Ok(());
+                        return Ok(Way::Votes);
                     }
                 }
                 Next::Remove { id, why } => {
@@ -192,31 +204,14 @@ impl Membership<'_, '_> {
         }
     }
 
-    fn wait_for(&self, other: &Member, sink: Sink<'_>) -> Result<()> {
-        let label = format!("another host's learner, {} at {}", other.shown(), other.peer_urls.join(", "));
-        let watch = Stopwatch::start();
-        let look = || match self.peers.voter(&mut |_| {}) {
-            Ok((_, members)) if members.iter().any(|m| m.id == other.id && m.is_learner) => Poll::Pending,
-            other => Poll::Ready(other.map(drop)),
-        };
-        match clock::poll(OTHERS, EVERY, look, |_| sink(Event::Waiting { condition: &label, since: watch.elapsed() })) {
-            Waited::Ready(done) => done,
-            Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
-            Waited::TimedOut => Err(Error::apply(format!("still waiting for {label}"))
-                .cause("etcd takes one learner at a time, and this one never became a voter")
-                .hint(format!(
-                    "hamaster master remove {}    # on a master, if that host will not come",
-                    other.shown()
-                ))),
-        }
-    }
-
-    /// An own learner that never ran blocks all others' joins: taken back when the join gives up.
+    /// An own learner that never ran blocks all others' joins: taken back when the join gives up. It may be one that was
+    /// added by a call whose answer was lost.
     fn withdraw(&self, host: &Host, sink: Sink<'_>) {
-        let Ok(Some(id)) = self.recorded(host) else { return };
+        let own = self.recorded(host).ok().flatten();
         let Ok((client, members)) = self.peers.voter(&mut |_| {}) else { return };
-        let never_ran = |m: &&Member| m.id == id && m.is_learner && !m.has_started();
-        if members.iter().any(|m| never_ran(&m)) && client.remove(id).is_ok() {
+        let url = self.url();
+        let never_ran = |m: &&Member| (Some(m.id) == own || m.has_url(&url)) && m.is_learner && !m.has_started();
+        if members.iter().find(never_ran).is_some_and(|m| client.remove(m.id).is_ok()) {
             sink(Event::Note("its learner, which never ran, is taken back"));
         }
     }
@@ -283,5 +278,24 @@ impl Membership<'_, '_> {
 
     fn refused(&self, refusal: Refusal) -> Box<Error> {
         peers::refused(self.name(), refusal)
+    }
+}
+
+/// Waits until another host's learner votes or is gone.
+///
+/// # Errors
+/// When it stays a learner for minutes; when the members cannot be asked.
+pub(super) fn wait_for(other: &Member, peers: &Peers, sink: Sink<'_>) -> Result<()> {
+    let label = format!("another host's learner, {} at {}", other.shown(), other.peer_urls.join(", "));
+    let look = || match peers.voter(&mut |_| {}) {
+        Ok((_, members)) if members.iter().any(|m| m.id == other.id && m.is_learner) => Poll::Pending,
+        other => Poll::Ready(other.map(drop)),
+    };
+    match clock::poll(OTHERS, EVERY, look, |since| sink(Event::Waiting { condition: &label, since })) {
+        Waited::Ready(done) => done,
+        Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
+        Waited::TimedOut => Err(Error::apply(format!("still waiting for {label}"))
+            .cause("etcd takes one learner at a time, and this one never became a voter")
+            .hint(format!("hamaster master remove {}    # on a master, if that host will not come", other.shown()))),
     }
 }

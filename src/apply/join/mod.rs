@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use marker::{Cluster, Marker};
-use member::Membership;
+use member::{Membership, Way, wait_for};
 pub use welcome::welcome;
 
 use crate::admission::{File, Welcome};
@@ -233,7 +233,12 @@ pub fn join(
         peers.voter(sink)?;
         let masters = cluster.masters.iter().map(|m| Node { name: m.name.clone(), ip: m.ip }).collect();
         let mut line = Line::new(&run.master.this, masters, "join")?;
-        spec = line.during(sink, |sink| run.vote(host, (&peers, choice.replace), &mut outcome, sink))?;
+        spec = loop {
+            match line.during(sink, |sink| run.vote(host, (&peers, choice.replace), &mut outcome, sink))? {
+                Voted::Named(spec) => break spec,
+                Voted::After(other) => wait_for(&other, &peers, sink)?,
+            }
+        };
         run.written
     };
     master.spec = spec;
@@ -252,29 +257,51 @@ pub fn join(
     Ok((outcome, members))
 }
 
+/// What came of an attempt to become a voter.
+enum Voted {
+    /// The spec names it.
+    Named(ClusterSpec),
+    /// Another host's learner comes first.
+    After(Member),
+}
+
 impl Run<'_> {
-    /// From a host with a bundle to a voter that the spec names. Returns that spec.
+    /// From a host with a bundle to a voter that the spec names.
     fn vote(
         &mut self,
         host: &mut Host,
         (peers, replace): (&Peers, bool),
         outcome: &mut Outcome,
         sink: Sink<'_>,
-    ) -> Result<ClusterSpec> {
-        if !self.is_voter(host)? {
-            Membership { run: self, peers, replace }.vote(host, outcome, sink)?;
+    ) -> Result<Voted> {
+        if !self.is_voter(host, peers, sink)?
+            && let Way::After(other) = (Membership { run: self, peers, replace }).vote(host, outcome, sink)?
+        {
+            return Ok(Voted::After(other));
         }
         self.seal(host, outcome, sink)?;
         let this = &self.master.this;
-        let spec = register(&etcd_client(host, this)?, &this.node, sink)?;
+        let client = etcd_client(host, this)?;
+        let spec = register(&client, &this.node, sink)?;
         fault::point("join.registered");
-        Ok(spec)
+        // From here on the spec keeps its place. Left where it is, it ends by itself.
+        let _ = client.delete(&format!("{}{}", keys::ADMITTED, this.node.name));
+        Ok(Voted::Named(spec))
     }
 
-    /// The member here has been promoted in an earlier run.
-    fn is_voter(&self, host: &Host) -> Result<bool> {
-        let observed = self.master.observe_for(PhaseId::Etcd, host)?;
-        Ok(observed.record.etcd.is_some())
+    /// The member here has been promoted in an earlier run, and nobody removed it since.
+    fn is_voter(&self, host: &mut Host, peers: &Peers, sink: Sink<'_>) -> Result<bool> {
+        let layout = &self.master.this.layout;
+        let mut ledger = Ledger::new(layout, observe::record(host, &layout.record())?);
+        let Some(sealed) = &ledger.record.etcd else { return Ok(false) };
+        let id = u64::from_str_radix(&sealed.member_id, 16).ok();
+        let (_, members) = peers.voter(sink)?;
+        if members.iter().any(|m| Some(m.id) == id && !m.is_learner) {
+            return Ok(true);
+        }
+        ledger.record.etcd = None;
+        ledger.save(host)?;
+        Ok(false)
     }
 }
 
