@@ -109,7 +109,12 @@ impl Scratch {
 
     fn run(&self, shown: &Shown<'_>, command: &str) {
         let path = format!("{}/bin:{}", self.0.path().display(), std::env::var("PATH").unwrap());
-        let done = Command::new("bash")
+        let mut bash = Command::new("bash");
+        if command.contains("lab3") {
+            // Four masters' apiservers would take the processors of CI for minutes; one master's run in another lab.
+            bash.env_remove("KUBEBUILDER_ASSETS").env_remove("KUBE_BIN_DIR");
+        }
+        let done = bash
             .args(["-c", &format!("exec 2>&1; {command}")])
             .current_dir(self.0.path())
             .env("HOME", self.0.path())

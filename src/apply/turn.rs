@@ -96,6 +96,11 @@ impl Line {
         Ok(Self { members, this: this.clone(), masters, name })
     }
 
+    /// Whether etcd answers, so that there are turns.
+    pub fn is_open(&mut self) -> bool {
+        self.members.ask(|c| c.record(keys::TURN)).is_ok()
+    }
+
     /// Does `work` when it is its turn.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use crate::state::desired::Readiness;
 
 /// How long a unit may take to become ready. An operator waits for it at most once per unit; etcd alone takes about 1 s.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// A member that has read or written this many bytes more is at work, on a snapshot or on its own log: its time begins
+/// anew.
+const MOVED: u64 = 4 << 20;
 /// How long a founder waits for the others: as long as an operator takes to start each of them.
 const TOGETHER: Duration = Duration::from_secs(600);
 /// How often the condition is looked at.
@@ -27,6 +30,11 @@ pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness
     let mut says = String::new();
     let mut down_since: Option<Duration> = None;
     let watch = clock::Stopwatch::start();
+    let deadline = match ready {
+        Readiness::EtcdFormed { .. } => TOGETHER,
+        _ => DEADLINE,
+    };
+    let (mut bytes, mut moved) = (0, clock::Stopwatch::start());
     let condition = || {
         let state = host.units().state(unit).unwrap_or_default();
         if state.failed || !state.active {
@@ -40,8 +48,15 @@ pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness
         match check(ready, state.active && (old.is_none() || state.pid != old)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(why) => {
+                let now = state.pid.filter(|_| matches!(ready, Readiness::EtcdHealthy { .. })).and_then(probe::traffic);
+                if let Some(now) = now.filter(|now| now.abs_diff(bytes) > MOVED) {
+                    (bytes, moved) = (now, clock::Stopwatch::start());
+                }
                 says.clone_from(&why);
-                Poll::Pending
+                match moved.elapsed() > deadline {
+                    true => Poll::Ready(Err(format!("still not after {} s: {says}", watch.elapsed().as_secs()))),
+                    false => Poll::Pending,
+                }
             }
         }
     };
@@ -52,18 +67,12 @@ pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness
         }
         _ => format!("{unit} to be {}", describe(ready)),
     };
-    let deadline = match ready {
-        Readiness::EtcdFormed { .. } => TOGETHER,
-        _ => DEADLINE,
-    };
-    let outcome = clock::poll(deadline, EVERY, condition, |since| sink(Event::Waiting { condition: &label, since }));
+    let day = Duration::from_secs(24 * 3600);
+    let outcome = clock::poll(day, EVERY, condition, |since| sink(Event::Waiting { condition: &label, since }));
     match outcome {
         Waited::Ready(Ok(())) => Ok(()),
         Waited::Ready(Err(why)) => Err(failed(host, unit, ready, &why)),
-        Waited::TimedOut => {
-            Err(failed(host, unit, ready, &format!("still not after {} s: {says}", deadline.as_secs())))
-        }
-        Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
+        Waited::TimedOut | Waited::Interrupted => Err(interrupted(&format!("waiting for {label}"))),
     }
 }
 

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::apply::discover::Search;
 use crate::apply::event::Event;
 use crate::apply::join::Marker;
+use crate::apply::turn::Line;
 use crate::apply::{self, Options, Outcome, Preview, reset};
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
@@ -115,7 +116,10 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
             }
             None => seen,
         };
-        apply::init(&mut host, &master, &options, seen, sink)
+        match turn(&host, &master, sink)? {
+            Some(mut line) => line.during(sink, |sink| apply::init(&mut host, &master, &options, seen, sink)),
+            None => apply::init(&mut host, &master, &options, seen, sink),
+        }
     })?;
     finish(ui, &outcome, &title)?;
     if ui.format == Format::Text && host.starts_units() && !ui.quiet {
@@ -125,6 +129,21 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Where a master of a living cluster waits for its turn: two that restart their etcd at once could cost the majority.
+/// None where there is no etcd to give it: what is wrong with that is for this very run to mend.
+fn turn(host: &Host, master: &apply::Master, sink: apply::event::Sink<'_>) -> Result<Option<Line>> {
+    let layout = &master.this.layout;
+    if !host.starts_units() || observe::record(host, &layout.record())?.etcd.is_none() {
+        return Ok(None);
+    }
+    let mut line = Line::new(&master.this, master.spec.masters.clone(), "init")?;
+    if line.is_open() {
+        return Ok(Some(line));
+    }
+    sink(Event::Note("etcd does not answer: no other master is asked to wait for this one"));
+    Ok(None)
 }
 
 /// Runs something that sends events, showing them.

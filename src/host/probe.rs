@@ -13,6 +13,13 @@ pub fn listens(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok()
 }
 
+/// Bytes that the process has read and written so far. `None` when it is gone, or another user's.
+pub fn traffic(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let number = |name: &str| io.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some(number("rchar:")?.saturating_add(number("wchar:")?))
+}
+
 /// Runs all of `checks`, each within `timeout`.
 ///
 /// # Errors

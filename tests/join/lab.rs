@@ -16,11 +16,18 @@ use super::writer::{self, Writer};
 pub struct Lab {
     dir: tempfile::TempDir,
     masters: usize,
+    /// Where its etcd is, if not on PATH.
+    programs: Option<PathBuf>,
 }
 
 impl Lab {
     pub fn new(masters: usize) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), masters }
+        Self { dir: tempfile::tempdir().unwrap(), masters, programs: None }
+    }
+
+    /// With the etcd in `programs`.
+    pub fn with(programs: PathBuf, masters: usize) -> Self {
+        Self { programs: Some(programs), ..Self::new(masters) }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -32,6 +39,9 @@ impl Lab {
         command.arg("lab").args(words).arg("--dir").arg(self.path());
         // Etcd is what these tests are about; five masters' kube-apiservers would leave it no processor.
         command.env_remove("KUBEBUILDER_ASSETS").env_remove("KUBE_BIN_DIR");
+        if let Some(programs) = &self.programs {
+            command.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()));
+        }
         command
     }
 

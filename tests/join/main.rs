@@ -5,6 +5,7 @@
 
 mod lab;
 mod members;
+mod newest;
 mod writer;
 
 use lab::Lab;
