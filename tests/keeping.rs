@@ -42,10 +42,17 @@ fn a_spec_that_failed_at_one_master_is_not_tried_at_the_next() {
     assert_eq!(at(2), Duty::Apply, "an older one");
 }
 
+/// It may have died of it: nobody finds out by dying, too.
+#[test]
+fn a_spec_that_another_master_is_not_done_with_is_not_tried_at_the_next() {
+    let others = BTreeMap::from([("m1".to_owned(), report(3, Standing::Applying))]);
+    assert!(matches!(duty(&Look { others, ..look(3, 5) }), Duty::Wait(why) if why.contains("m1")));
+}
+
 #[test]
 fn etcd_is_restarted_only_while_the_others_are_a_majority() {
     for (voters, others_well, goes) in
-        [(1, 0, true), (2, 1, false), (3, 1, false), (3, 2, true), (5, 2, false), (5, 3, true)]
+        [(1, 0, true), (2, 0, false), (2, 1, true), (3, 1, false), (3, 2, true), (5, 2, false), (5, 3, true)]
     {
         let at = duty(&Look { restarts_etcd: true, voters, others_well, ..look(1, 1) });
         assert_eq!(at == Duty::Apply, goes, "{voters} voters, {others_well} others: {at:?}");

@@ -16,7 +16,9 @@ use crate::spec::ThisNode;
 
 /// How long it may take: image, container and its own start. An operator waits for it once, at `init`; the other
 /// masters' keepers at each change of its manifest.
-const DEADLINE: Duration = Duration::from_secs(300);
+pub const DEADLINE: Duration = Duration::from_secs(300);
+/// Where it listens.
+const PORT: u16 = 6443;
 
 /// Its processes on this host: other ones once a new manifest runs.
 pub fn processes() -> BTreeSet<i32> {
@@ -41,9 +43,31 @@ pub fn replaced(host: &Host, this: &ThisNode, old: &BTreeSet<i32>, sink: Sink<'_
         Waited::Interrupted => return Err(wait::interrupted(&format!("waiting for {label}"))),
     }
     let conf = this.layout.kubeconfig("super-admin");
+    ready(this, &conf, &identity(host, &conf)?, sink).map(drop)
+}
+
+/// Whether it is ready now; if not, why.
+///
+/// # Errors
+/// When its identity cannot be used.
+pub fn answers(host: &Host, this: &ThisNode) -> Result<std::result::Result<(), String>> {
+    let conf = this.layout.kubeconfig("super-admin");
+    let tls = tls(&conf, &identity(host, &conf)?)?;
+    Ok(http::apiserver_ready(this.node.ip, PORT, tls))
+}
+
+fn identity(host: &Host, conf: &Path) -> Result<Vec<u8>> {
     let missing = || Error::conflict(format!("{} is missing", conf.display())).hint("run hamaster init again");
-    let identity = host.read(&conf)?.ok_or_else(missing)?;
-    ready(this, &conf, &identity, sink).map(drop)
+    host.read(conf)?.ok_or_else(missing)
+}
+
+fn tls(conf: &Path, identity: &[u8]) -> Result<rustls::ClientConfig> {
+    let credentials = kubeconfig::credentials(identity)
+        .map_err(|why| Error::conflict(format!("{} cannot be used", conf.display())).cause(why))?;
+    http::tls(
+        &credentials.ca_pem,
+        Some(&http::Identity { cert_pem: credentials.cert_pem, key_pem: credentials.key_pem }),
+    )
 }
 
 /// Waits for it. Where it is, and with what it is spoken to: the break-glass `identity` of `conf`.
@@ -56,13 +80,8 @@ pub(super) fn ready(
     identity: &[u8],
     sink: Sink<'_>,
 ) -> Result<(SocketAddr, rustls::ClientConfig)> {
-    let credentials = kubeconfig::credentials(identity)
-        .map_err(|why| Error::conflict(format!("{} cannot be used", conf.display())).cause(why))?;
-    let tls = http::tls(
-        &credentials.ca_pem,
-        Some(&http::Identity { cert_pem: credentials.cert_pem, key_pem: credentials.key_pem }),
-    )?;
-    let at = SocketAddr::new(this.node.ip, 6443);
+    let tls = tls(conf, identity)?;
+    let at = SocketAddr::new(this.node.ip, PORT);
     let mut says = String::new();
     let label = format!("the apiserver at {at} to be ready");
     let outcome = clock::poll(

@@ -51,15 +51,21 @@ pub fn duty(look: &Look) -> Duty {
     if look.steps == 0 {
         return Duty::Rest;
     }
-    // A spec that broke one control plane is not tried on the next.
-    let broken =
-        |(_, report): &(&String, &Report)| report.generation == look.generation && report.standing == Standing::Failed;
-    if let Some((name, _)) = look.others.iter().find(broken) {
-        return Duty::Wait(format!("{name} failed to apply the same spec"));
+    // A spec that broke one control plane is not tried on the next; nor is one that another master is not done with: it
+    // may have died of it.
+    let same = |(_, report): &(&String, &Report)| report.generation == look.generation;
+    for (name, report) in look.others.iter().filter(same) {
+        match report.standing {
+            Standing::Failed => return Duty::Wait(format!("{name} failed to apply the same spec")),
+            Standing::Applying => return Duty::Wait(format!("{name} is not done with the same spec")),
+            _ => {}
+        }
     }
-    if look.restarts_etcd && look.voters > 1 && look.others_well < quorum(look.voters) {
+    // Of two voters neither is a majority: there a restart costs some seconds, or nothing is ever renewed.
+    let enough = if look.voters == 2 { 1 } else { quorum(look.voters) };
+    if look.restarts_etcd && look.voters > 1 && look.others_well < enough {
         let (well, voters) = (look.others_well, look.voters);
-        return Duty::Wait(format!("etcd is restarted, and {well} others of {voters} voters are no majority"));
+        return Duty::Wait(format!("etcd is to be restarted, and {well} others of {voters} voters are well: too few"));
     }
     Duty::Apply
 }

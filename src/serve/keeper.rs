@@ -28,10 +28,12 @@ use crate::plan::{Action, master as planner};
 use crate::spec::file::{Overrides, load};
 use crate::spec::{ClusterSpec, ThisNode};
 use crate::state::Digest;
-use crate::state::report::Standing;
+use crate::state::report::{Report, Standing};
 
 /// The unit it runs in.
 const SERVE_UNIT: &str = "hamaster-serve.service";
+/// Where it runs, it runs a kube-apiserver.
+const KUBELET_UNIT: &str = "kubelet.service";
 /// How often the registered spec is read.
 const ASK: Duration = Duration::from_secs(5);
 /// How often this host is looked at though nothing is new.
@@ -64,7 +66,7 @@ impl Keeper {
             let host = || Host::new("/", Box::new(Systemd));
             let members = Members::new(host()?, this.clone(), &masters);
             let bulletin = Bulletin::new(this.node.name.clone());
-            Ok(Watch { host: host()?, this, members, bulletin, log, seen: None })
+            Ok(Watch { host: host()?, this, members, bulletin, log, seen: None, unready: None })
         };
         let work = move || match watch() {
             Ok(watch) => watch.work(),
@@ -89,6 +91,8 @@ struct Watch {
     log: Log,
     /// The last look: the spec's generation, when it was, and how long it is good for.
     seen: Option<(u64, Stopwatch, Duration)>,
+    /// For which generation, and since when, the kube-apiserver here is not ready.
+    unready: Option<(u64, Stopwatch)>,
 }
 
 /// A master and what is left to do at it.
@@ -148,11 +152,31 @@ impl Watch {
         };
         let look = self.survey(registered.generation, &master, &preview)?;
         Ok(Some(match duty(&look) {
-            Duty::Rest => (Standing::Current, vec![]),
+            Duty::Rest => self.rest(registered.generation)?,
             Duty::Wait(why) => (Standing::Waiting, vec![why]),
             Duty::Stay(why) => (Standing::Blocked, why),
             Duty::Apply => self.take_turn(registered)?,
         }))
+    }
+
+    /// Its files are what the spec asks for. It is done with it only when its kube-apiserver runs by them: until then the
+    /// next one waits, whoever wrote the files.
+    fn rest(&mut self, generation: u64) -> Result<(Standing, Vec<String>)> {
+        if !self.host.units().state(KUBELET_UNIT).is_ok_and(|kubelet| kubelet.active) {
+            return Ok((Standing::Current, vec![]));
+        }
+        let Err(why) = apiserver::answers(&self.host, &self.this)? else {
+            self.unready = None;
+            return Ok((Standing::Current, vec![]));
+        };
+        let why = vec![format!("its kube-apiserver is not ready: {why}")];
+        let since = match self.unready {
+            Some((of, since)) if of == generation => since,
+            _ => self.unready.insert((generation, Stopwatch::start())).1,
+        };
+        let failed = |last: &Report| (last.generation, last.standing) == (generation, Standing::Failed);
+        let late = since.elapsed() > apiserver::DEADLINE || self.bulletin.last().is_some_and(failed);
+        Ok((if late { Standing::Failed } else { Standing::Applying }, why))
     }
 
     /// What is left to do here. `None`: this host is no master of the spec, or not wholly.
@@ -185,13 +209,23 @@ impl Watch {
 
     /// All that the decision needs.
     fn survey(&mut self, generation: u64, master: &Master, preview: &Preview) -> Result<Look> {
-        let restarts_etcd = preview.phases.iter().flat_map(|p| &p.steps).any(stops_etcd);
+        let restarts_etcd = self.restarts_etcd(master, preview)?;
         let (voters, others_well) = if restarts_etcd { self.voters(master)? } else { (0, 0) };
         let others = self.bulletin.others(&mut self.members)?;
         let conflicts = preview.awaits().map(|c| format!("{} {}", c.path.display(), c.message)).collect();
         let edited = self.is_edited(master)?;
         let steps = preview.steps();
         Ok(Look { generation, steps, conflicts, edited, restarts_etcd, voters, others_well, others })
+    }
+
+    /// Whether etcd here is restarted by it: by a step, or since something is written that its unit is told by.
+    fn restarts_etcd(&self, master: &Master, preview: &Preview) -> Result<bool> {
+        let desired = master.desired(&master.observe(&self.host)?)?;
+        let inputs = desired.units.into_iter().find(|u| u.name == ETCD_UNIT).map(|u| u.inputs).unwrap_or_default();
+        let told = |action: &Action| {
+            stops_etcd(action) || action.writes().iter().any(|path| inputs.iter().any(|input| input == path))
+        };
+        Ok(preview.phases.iter().flat_map(|p| &p.steps).any(told))
     }
 
     fn voters(&mut self, master: &Master) -> Result<(usize, usize)> {
@@ -242,16 +276,15 @@ impl Watch {
         let Some(Plan { master, preview }) = self.plan(registered)? else { return Ok((Standing::Current, vec![])) };
         let look = self.survey(registered.generation, &master, &preview)?;
         match duty(&look) {
-            Duty::Rest => return Ok((Standing::Current, vec![])),
+            Duty::Rest => return self.rest(registered.generation),
             Duty::Wait(why) => return Ok((Standing::Waiting, vec![why])),
             Duty::Stay(why) => return Ok((Standing::Blocked, why)),
             Duty::Apply => {}
         }
         self.say(registered.generation, Standing::Applying, vec![])?;
+        // Not by the plan: a certificate that is issued in it changes the manifest, too.
         let manifest = self.this.layout.manifests().join("kube-apiserver.yaml");
-        let renewed =
-            preview.phases.iter().flat_map(|p| &p.steps).flat_map(Action::writes).any(|path| *path == manifest);
-        let old = apiserver::processes();
+        let (before, old) = (self.host.read(&manifest)?, apiserver::processes());
         let log = self.log.clone();
         let mut tell = |event: Event<'_>| match event {
             Event::StepDone { action, changed: true } => log.say(None, &format!("keeper: {action}")),
@@ -259,11 +292,11 @@ impl Watch {
             _ => {}
         };
         apply::init(&mut self.host, &master, &Options::default(), preview, &mut tell)?;
-        if renewed && !old.is_empty() {
+        if self.host.read(&manifest)? != before && !old.is_empty() {
             apiserver::replaced(&self.host, &self.this, &old, &mut tell)?;
         }
         self.renew(&master)?;
-        Ok((Standing::Current, vec![]))
+        self.rest(registered.generation)
     }
 
     /// Has this daemon itself restarted when its unit changed.

@@ -1,4 +1,5 @@
-//! What this master's keeper says of it in etcd. On a lease: a master that says nothing any more has nothing there.
+//! What this master's keeper says of it in etcd. On a lease: a master that says nothing any more has nothing there. Not so
+//! that it changes, or failed to: the others must know of it when it is dead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +29,11 @@ impl Bulletin {
     /// For the master `name`.
     pub(super) fn new(name: String) -> Self {
         Self { name, lease: None, renewed: Stopwatch::start(), last: None }
+    }
+
+    /// What was said last, by this keeper.
+    pub(super) fn last(&self) -> Option<&Report> {
+        self.last.as_ref()
     }
 
     /// What the reports are on.
@@ -92,7 +98,8 @@ impl Bulletin {
         };
         (self.lease, self.renewed) = (Some(lease), Stopwatch::start());
         let key = format!("{}{}", keys::MASTERS, self.name);
-        members.ask(|c| c.put_on(&key, &value, lease))
+        let on = if report.standing.is_leased() { lease } else { 0 };
+        members.ask(|c| c.put_on(&key, &value, on))
     }
 
     /// What the others say.

@@ -27,9 +27,9 @@ pub enum Standing {
     Current,
     /// It has something to change, and it is not its turn.
     Waiting,
-    /// It changes.
+    /// It changes, or waits for its kube-apiserver after that. It stands in etcd until the master says something else.
     Applying,
-    /// A change failed. The other masters change nothing for the same spec until this one is right.
+    /// A change failed; stands as `Applying` does. The other masters change nothing for the same spec until this one is right.
     Failed,
     /// Something is in the way that only a person can decide.
     Blocked,
@@ -52,6 +52,11 @@ impl Standing {
             Self::Removed => "removed",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// It ends with the keeper that said so. The others are true of a master that is dead, too.
+    pub fn is_leased(self) -> bool {
+        !matches!(self, Self::Applying | Self::Failed)
     }
 
     /// Nobody has to do anything about it.
