@@ -66,6 +66,11 @@ impl Turn {
         Ok(Ok(Self { lease, renewing: Some(renewing), thread: Some(thread) }))
     }
 
+    /// What it is on: who changes something that is only for whoever has the turn compares it in that very change.
+    pub fn lease(&self) -> i64 {
+        self.lease
+    }
+
     /// Gives it back.
     ///
     /// # Errors
@@ -101,8 +106,16 @@ impl Line {
     /// # Errors
     /// Those of `work`; when the turn does not come in 15 minutes, or a signal does.
     pub fn during<T>(&mut self, sink: Sink<'_>, work: impl FnOnce(Sink<'_>) -> Result<T>) -> Result<T> {
+        self.holding(sink, |_, sink| work(sink))
+    }
+
+    /// As [`Line::during`], for `work` that must know whether it is its turn still: suspended for a minute, it is not.
+    ///
+    /// # Errors
+    /// As [`Line::during`].
+    pub fn holding<T>(&mut self, sink: Sink<'_>, work: impl FnOnce(&Turn, Sink<'_>) -> Result<T>) -> Result<T> {
         let turn = self.wait(sink)?;
-        let done = work(sink);
+        let done = work(&turn, sink);
         if turn.release(&mut self.members).is_err() {
             sink(Event::Note("etcd did not take the cluster's lock back: it ends by itself within a minute"));
         }

@@ -38,6 +38,8 @@ pub struct ResetScope {
     pub backup: PathBuf,
     /// Delete data, keys and backups instead of keeping them.
     pub purge: bool,
+    /// Units run here: it is no image.
+    pub runs: bool,
 }
 
 /// Plans a reset from what the record says and the host holds.
@@ -53,8 +55,8 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         record.files.iter().partition(|(path, e)| path.parent() == Some(&*scope.manifests) && e.original.is_none());
     let stop_unit = |unit: &String, stamp: &Stamp| {
         let fact = observed.units.get(unit).cloned().unwrap_or_default();
-        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
-        let run = if stamp.was_active { Run::Leave } else { run };
+        // One that is neither active nor failed may be about to start: an etcd that waits for its quorum lives, too.
+        let run = if scope.runs && !stamp.was_active { Run::Stop } else { Run::Leave };
         let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
         let unit = unit.clone();
         (enable.is_some() || run != Run::Leave).then_some(Action::SetUnit {
