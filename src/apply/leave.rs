@@ -79,6 +79,7 @@ pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, turn: 
                 continue;
             }
         }
+        held(client, turn, &departure.name)?;
         match client.remove(id) {
             Ok(()) => fault::point("member.removed"),
             Err(Reply::NotFound) => {}
@@ -119,12 +120,16 @@ fn unregister(client: &Client, name: &str, turn: &Turn) -> Result<()> {
         if client.replace_in_turn(turn.lease(), &seen, &bytes, &report)? {
             return Ok(());
         }
-        if client.record(keys::TURN)?.is_none_or(|held| held.lease != turn.lease()) {
-            return Err(Error::conflict(format!(
-                "{name} is still in the spec: it took so long that another had the turn"
-            ))
-            .hint("hamaster master list    # as it is now; then the same command again"));
-        }
+        held(client, turn, name)?;
+    }
+}
+
+/// Refuses for whoever was suspended for so long that the turn is another's.
+fn held(client: &Client, turn: &Turn, name: &str) -> Result<()> {
+    match client.record(keys::TURN)? {
+        Some(held) if held.lease == turn.lease() => Ok(()),
+        _ => Err(Error::conflict(format!("{name} is not removed: it took so long that another had the turn"))
+            .hint("hamaster master list    # as it is now; then the same command again")),
     }
 }
 

@@ -74,13 +74,18 @@ fn leader(on: &Machine) -> String {
     rows.iter().find(|m| m["leader"] == true).unwrap()["name"].as_str().unwrap().to_owned()
 }
 
+fn etcdctl(on: &Machine, words: &str) -> String {
+    let options = "--endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                   --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
+    let mut argv = vec!["env", "ETCDCTL_API=3", "etcdctl"];
+    argv.extend(options.split_whitespace().chain(words.split_whitespace()));
+    on.ok(&argv)
+}
+
 /// Masters of the spec that is registered in etcd.
 fn registered(on: &Machine) -> String {
-    let words = "etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                 --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key get --print-value-only /hamaster/v1/spec";
-    let mut argv = vec!["env", "ETCDCTL_API=3"];
-    argv.extend(words.split_whitespace());
-    let value: serde_json::Value = serde_json::from_str(&on.ok(&argv)).unwrap();
+    let value = etcdctl(on, "get --print-value-only /hamaster/v1/spec");
+    let value: serde_json::Value = serde_json::from_str(&value).unwrap();
     value["spec"].as_str().unwrap().to_owned()
 }
 
@@ -189,8 +194,18 @@ fn masters_join_at_once_are_replaced_and_leave() {
     // One whose etcd does not run, and does not start at boot, leaves.
     m3.ok(&["systemctl", "stop", "hamaster-serve.service"]);
     m3.ok(&["systemctl", "disable", "--now", "etcd.service"]);
-    m3.ok(&["hamaster", "leave", "--yes"]);
+    // It waits until it is its turn with all that it runs.
+    etcdctl(&m1, "put /hamaster/v1/turn m9");
+    let leaves = m3.spawn(&["sh", "-c", "hamaster leave --yes >/srv/leave.log 2>&1"]);
+    let log = || std::fs::read_to_string(m3.path("/srv/leave.log")).unwrap_or_default();
+    within(PATIENCE, "it waits", || log().contains("waiting for m9 to be done"));
+    assert!(m3.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists(), "{}", log());
+    etcdctl(&m1, "del /hamaster/v1/turn");
+    let out = leaves.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", log());
     assert_eq!(voters(&m1), ["m1", "m2"]);
+    assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
+    assert!(etcdctl(&m1, "get /hamaster/v1/masters/m3").trim().is_empty(), "its report is left");
 
     // Whoever leads etcd leaves.
     let hosts = [("m1", &m1), ("m2", &m2)];
