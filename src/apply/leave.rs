@@ -161,9 +161,8 @@ pub fn leave(
     let backup = this.layout.backup().join(stamp(now));
     let outcome = Outcome { changed: vec![], notes: plan.stays.clone() };
     sink(Event::PhaseStarted { phase: "leave", steps: plan.steps.len() });
-    let etcd_goes = |action: &Action| matches!(action, Action::SetUnit { unit, .. } if unit == ETCD_UNIT);
     // An etcd that ran before hamaster came is not stopped: then the member goes first of all.
-    let (before, after) = plan.steps.split_at(plan.steps.iter().position(etcd_goes).unwrap_or(0));
+    let (before, after) = plan.until_stop_of(ETCD_UNIT);
     let mut leaver = Leaver { host, this, backup, now, outcome };
     match departure {
         None => leaver.steps(before, sink)?,

@@ -19,6 +19,14 @@ pub struct Reset {
     pub stays: Vec<String>,
 }
 
+impl Reset {
+    /// The steps before `unit` stops, and those from there on: all of them, where it goes on running.
+    pub fn until_stop_of(&self, unit: &str) -> (&[Action], &[Action]) {
+        let stops = |a: &Action| matches!(a, Action::SetUnit { unit: u, run, .. } if u == unit && *run != Run::Restart);
+        self.steps.split_at(self.steps.iter().position(stops).unwrap_or(0))
+    }
+}
+
 /// Where things are that a reset must know beside the record.
 #[derive(Debug, Clone)]
 pub struct ResetScope {

@@ -106,6 +106,11 @@ fn a_unit_that_is_about_to_run_is_stopped_before_its_data_is_moved() {
     let steps = plan(&unit(false), &scope(true)).steps;
     assert!(stop(&steps).is_some_and(|at| at < moved(&steps)), "{steps:?}");
     // What ran before hamaster came goes on, and nothing runs in an image.
-    assert_eq!(stop(&plan(&unit(true), &scope(true)).steps), None);
+    let goes_on = plan(&unit(true), &scope(true));
+    assert_eq!(stop(&goes_on.steps), None);
+    // A member leaves before its certificates go, whether its etcd is stopped or started again.
+    assert!(goes_on.until_stop_of("etcd.service").0.is_empty(), "{goes_on:?}");
+    let stops = plan(&unit(false), &scope(true));
+    assert!(stop(stops.until_stop_of("etcd.service").1) == Some(0), "{stops:?}");
     assert_eq!(stop(&plan(&unit(false), &scope(false)).steps), None);
 }
