@@ -1,24 +1,29 @@
 //! A master goes: by itself (`hamaster leave`), or removed by another because it is dead (`hamaster master remove`).
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::apply::event::{Event, Sink};
+use crate::apply::join::Marker;
 use crate::apply::peers::{self, Peers};
 use crate::apply::perform::Performer;
 use crate::apply::record::Ledger;
-use crate::apply::turn::Line;
+use crate::apply::turn::{Line, Turn};
 use crate::apply::wait::interrupted;
 use crate::apply::{ETCD_UNIT, Outcome, stamp, step};
 use crate::error::{Error, Result};
-use crate::etcd::client::{Client, Over, Registered};
+use crate::etcd::client::{Client, Over, Record, Registered};
 use crate::etcd::reply::Reply;
 use crate::etcd::{keys, membership};
 use crate::host::clock::{self, Stopwatch};
 use crate::host::{Host, fault, observe};
 use crate::plan::Action;
 use crate::plan::reset::Reset;
-use crate::spec::ThisNode;
 use crate::spec::file::{self, Overrides};
+use crate::spec::{ClusterSpec, Node, ThisNode};
 
 /// How long etcd may take to agree that a member is gone: an election in between takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,7 +54,7 @@ pub fn may_go(departure: &Departure, peers: &Peers, own: Option<&Client>, sink: 
 ///
 /// # Errors
 /// When it may not go, or etcd does not agree in time. What was asked may happen yet: asked again, it goes on.
-pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, sink: Sink<'_>) -> Result<()> {
+pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, turn: &Turn, sink: Sink<'_>) -> Result<()> {
     let (id, watch) = (departure.id, Stopwatch::start());
     loop {
         if clock::interrupted() {
@@ -74,6 +79,7 @@ pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, sink: 
                 continue;
             }
         }
+        held(client, turn, &departure.name)?;
         match client.remove(id) {
             Ok(()) => fault::point("member.removed"),
             Err(Reply::NotFound) => {}
@@ -85,32 +91,62 @@ pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, sink: 
         clock::sleep(EVERY);
     }
     let (client, _) = peers.voter(sink)?;
-    unregister(client, &departure.name)?;
+    unregister(client, &departure.name, turn)?;
     fault::point("master.unregistered");
     Ok(())
 }
 
-/// Takes a master out of the registered spec, whoever else changes it meanwhile.
-fn unregister(client: &Client, name: &str) -> Result<()> {
-    client.delete(&format!("{}{name}", keys::MASTERS))?;
+/// Takes a master out of the registered spec, whoever else changes it meanwhile, with what its keeper said. Only in its
+/// turn: who was suspended may find that the name is another's by now, who joined.
+fn unregister(client: &Client, name: &str, turn: &Turn) -> Result<()> {
     loop {
-        let Some(seen) = client.record(keys::SPEC)? else { return Ok(()) };
-        let does_not_read = |e: serde_json::Error| Error::conflict("the registered spec does not read").cause(e);
-        let registered: Registered = serde_json::from_slice(&seen.value).map_err(does_not_read)?;
-        let mut spec = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default())?;
-        if !spec.masters.iter().any(|m| m.name == name) {
+        let Some((seen, generation, mut spec)) = registered(client)? else { return Ok(()) };
+        let at = |m: &Node| format!("https://{}", SocketAddr::new(m.ip, 2380));
+        let urls: Vec<String> = spec.masters.iter().filter(|m| m.name == name).map(at).collect();
+        let members = client.members()?;
+        if let Some(member) = members.iter().find(|m| m.name == name || m.peer_urls.iter().any(|u| urls.contains(u))) {
+            let message = format!("{name} is a member of etcd, {:x}: the spec goes on to name it", member.id);
+            return Err(Error::conflict(message).hint("hamaster master list"));
+        }
+        let report = format!("{}{name}", keys::MASTERS);
+        let bytes = match urls.is_empty() {
+            true => seen.value.clone(),
+            false => {
+                spec.masters.retain(|m| m.name != name);
+                let next = Registered { generation: generation + 1, spec: file::to_yaml(&spec) };
+                serde_json::to_vec(&next).map_err(|e| Error::apply("cannot encode the spec").cause(e))?
+            }
+        };
+        if client.replace_in_turn(turn.lease(), &seen, &bytes, &report)? {
             return Ok(());
         }
-        spec.masters.retain(|m| m.name != name);
-        let next = Registered { generation: registered.generation + 1, spec: file::to_yaml(&spec) };
-        let bytes = serde_json::to_vec(&next).map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
-        if client.replace(&seen, &bytes)? {
-            return Ok(());
-        }
+        held(client, turn, name)?;
     }
 }
 
-/// This host leaves: its manifests go first, so that load balancers notice; then its member; then all that is ours.
+/// Refuses for whoever was suspended for so long that the turn is another's.
+fn held(client: &Client, turn: &Turn, name: &str) -> Result<()> {
+    match client.record(keys::TURN)? {
+        Some(held) if held.lease == turn.lease() => Ok(()),
+        _ => Err(Error::conflict(format!("{name} is not removed: it took so long that another had the turn"))
+            .hint("hamaster master list    # as it is now; then the same command again")),
+    }
+}
+
+/// The registered spec: as it was read, its generation, and what it says.
+///
+/// # Errors
+/// When etcd does not answer, or it does not read.
+pub fn registered(client: &Client) -> Result<Option<(Record, u64, ClusterSpec)>> {
+    let Some(seen) = client.record(keys::SPEC)? else { return Ok(None) };
+    let does_not_read = |e: serde_json::Error| Error::conflict("the registered spec does not read").cause(e);
+    let registered: Registered = serde_json::from_slice(&seen.value).map_err(does_not_read)?;
+    let spec = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default())?;
+    Ok(Some((seen, registered.generation, spec)))
+}
+
+/// This host leaves: its manifests go first, so that load balancers notice; then its member; then all that is ours. Until
+/// its member is gone it is its turn: two that go at once could be one too many.
 ///
 /// # Errors
 /// What failed; run again it goes on.
@@ -121,27 +157,65 @@ pub fn leave(
     plan: &Reset,
     sink: Sink<'_>,
 ) -> Result<Outcome> {
-    let mut outcome = Outcome { changed: vec![], notes: plan.stays.clone() };
     let now = clock::now();
-    let mut departure = departure;
-    sink(Event::PhaseStarted { phase: "leave", steps: plan.steps.len() });
     let backup = this.layout.backup().join(stamp(now));
-    for action in &plan.steps {
-        if matches!(action, Action::SetUnit { unit, .. } if unit == ETCD_UNIT)
-            && let Some((departure, peers, own, mut line)) = departure.take()
-        {
-            line.during(sink, |sink| depart(&departure, &peers, own.as_ref(), sink))?;
-            outcome.changed.push(format!("remove {} from etcd's members", departure.name));
-            let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
-            // Gone for good: what is left is only this host's, and needs nobody's leave.
-            (ledger.record.etcd, ledger.record.joining) = (None, None);
-            ledger.save(host)?;
-        }
-        let mut ledger = Ledger::new(&this.layout, observe::record(host, &this.layout.record())?);
-        let mut performer =
-            Performer { host, ledger: &mut ledger, this, backup: backup.clone(), now, over: &Over::Nothing, sink };
-        step(&mut performer, action, &mut outcome).map_err(|e: Box<Error>| e.hint("hamaster leave (again)"))?;
+    let outcome = Outcome { changed: vec![], notes: plan.stays.clone() };
+    sink(Event::PhaseStarted { phase: "leave", steps: plan.steps.len() });
+    // An etcd that ran before hamaster came is not stopped: then the member goes first of all.
+    let (before, after) = plan.until_stop_of(ETCD_UNIT);
+    let mut leaver = Leaver { host, this, backup, now, outcome };
+    match departure {
+        None => leaver.steps(before, sink)?,
+        Some((departure, peers, own, mut line)) => line.holding(sink, |turn, sink| {
+            // Others may have gone while it waited.
+            may_go(&departure, &peers, own.as_ref(), sink)?;
+            leaver.steps(before, sink)?;
+            depart(&departure, &peers, own.as_ref(), turn, sink)?;
+            leaver.outcome.changed.push(format!("remove {} from etcd's members", departure.name));
+            leaver.forget()
+        })?,
     }
+    leaver.steps(after, sink)?;
     sink(Event::Finished);
-    Ok(outcome)
+    Ok(leaver.outcome)
+}
+
+struct Leaver<'a> {
+    host: &'a mut Host,
+    this: &'a ThisNode,
+    backup: PathBuf,
+    now: OffsetDateTime,
+    outcome: Outcome,
+}
+
+impl Leaver<'_> {
+    fn steps(&mut self, steps: &[Action], sink: Sink<'_>) -> Result<()> {
+        for action in steps {
+            let mut ledger = self.ledger()?;
+            let mut performer = Performer {
+                host: self.host,
+                ledger: &mut ledger,
+                this: self.this,
+                backup: self.backup.clone(),
+                now: self.now,
+                over: &Over::Nothing,
+                sink,
+            };
+            step(&mut performer, action, &mut self.outcome)
+                .map_err(|e: Box<Error>| e.hint("hamaster leave (again)"))?;
+        }
+        Ok(())
+    }
+
+    /// Gone for good: what is left is only this host's, and needs nobody's leave.
+    fn forget(&mut self) -> Result<()> {
+        let mut ledger = self.ledger()?;
+        (ledger.record.etcd, ledger.record.joining) = (None, None);
+        ledger.save(self.host)?;
+        Marker::clear(self.host, &self.this.layout)
+    }
+
+    fn ledger(&self) -> Result<Ledger> {
+        Ok(Ledger::new(&self.this.layout, observe::record(self.host, &self.this.layout.record())?))
+    }
 }

@@ -43,6 +43,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
         record: layout.record(),
         backup: layout.backup(),
         purge,
+        runs: host.starts_units(),
     };
     Ok(reset::plan(&observed, &scope))
 }

@@ -66,6 +66,11 @@ impl Turn {
         Ok(Ok(Self { lease, renewing: Some(renewing), thread: Some(thread) }))
     }
 
+    /// What it is on: who changes something that is only for whoever has the turn compares it in that very change.
+    pub fn lease(&self) -> i64 {
+        self.lease
+    }
+
     /// Gives it back.
     ///
     /// # Errors
@@ -106,8 +111,16 @@ impl Line {
     /// # Errors
     /// Those of `work`; when the turn does not come in 15 minutes, or a signal does.
     pub fn during<T>(&mut self, sink: Sink<'_>, work: impl FnOnce(Sink<'_>) -> Result<T>) -> Result<T> {
+        self.holding(sink, |_, sink| work(sink))
+    }
+
+    /// As [`Line::during`], for `work` that must know whether it is its turn still: suspended for a minute, it is not.
+    ///
+    /// # Errors
+    /// As [`Line::during`].
+    pub fn holding<T>(&mut self, sink: Sink<'_>, work: impl FnOnce(&Turn, Sink<'_>) -> Result<T>) -> Result<T> {
         let turn = self.wait(sink)?;
-        let done = work(sink);
+        let done = work(&turn, sink);
         if turn.release(&mut self.members).is_err() {
             sink(Event::Note("etcd did not take the cluster's lock back: it ends by itself within a minute"));
         }
@@ -119,16 +132,25 @@ impl Line {
     /// # Errors
     /// When etcd does not answer.
     pub fn dismiss(&mut self, master: &str) -> Result<()> {
+        self.revoke(|holder| holder.split(" (").next() == Some(master)).map(drop)
+    }
+
+    /// Ends the turn of whom `is_it` says. False when there is none.
+    fn revoke(&mut self, is_it: impl Fn(&str) -> bool) -> Result<bool> {
         match self.members.ask(|c| c.record(keys::TURN))? {
-            Some(held) if String::from_utf8_lossy(&held.value).split(" (").next() == Some(master) => {
-                self.members.ask(|c| c.revoke(held.lease))
+            Some(held) if is_it(&String::from_utf8_lossy(&held.value)) => {
+                self.members.ask(|c| c.revoke(held.lease)).map(|()| true)
             }
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 
     fn wait(&mut self, sink: Sink<'_>) -> Result<Turn> {
         let deadline = Stopwatch::start();
+        // Who asks has this host to itself: another command of it that has the turn was killed. (Its keeper has no "(".)
+        let (mine, name) = (format!("{} (", self.this.node.name), self.name.clone());
+        // What etcd says here, it says below again.
+        let _ = self.revoke(|holder| holder.starts_with(&mine) && holder != name);
         loop {
             let (this, masters) = (self.this.clone(), self.masters.clone());
             let renewal = move || Ok(Members::new(Host::new("/", Box::new(NoUnits))?, this, &masters));

@@ -7,12 +7,12 @@ use crate::apply::event::Event;
 use crate::apply::join::Marker;
 use crate::apply::turn::Line;
 use crate::apply::{self, Options, Outcome, Preview, reset};
+use crate::cli::member::Own;
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
-use crate::host::{Host, Lock, clock, observe};
+use crate::host::{Host, Lock, clock};
 use crate::preflight;
-use crate::spec::ThisNode;
 use crate::state::PhaseId;
 use crate::token::Role;
 use crate::ui::progress::Progress;
@@ -243,25 +243,6 @@ fn phases(words: &[String]) -> Result<Vec<PhaseId>> {
     words.iter().map(find).collect()
 }
 
-/// Refuses for a master that others count on: gone without a word, it would be a dead voter of theirs.
-fn alone(host: &Host, this: &ThisNode) -> Result<()> {
-    if observe::record(host, &this.layout.record())?.etcd.is_none() {
-        return Ok(());
-    }
-    // Without a file that reads nobody knows of others, and a reset is what may be left to do.
-    let Ok(spec) = resolve::cluster(&SpecArgs::default(), host) else { return Ok(()) };
-    let others: Vec<&str> = spec.masters.iter().map(|m| m.name.as_str()).filter(|n| *n != this.node.name).collect();
-    match others.as_slice() {
-        [] => Ok(()),
-        others => {
-            let message = format!("{} is a voter of etcd's beside {}", this.node.name, others.join(", "));
-            Err(Error::refused(message)
-                .hint("hamaster leave")
-                .hint("hamaster reset --force    # if they are gone, too"))
-        }
-    }
-}
-
 /// Takes back everything hamaster owns.
 ///
 /// # Errors
@@ -270,8 +251,10 @@ pub fn reset(args: &ResetArgs, global: &Global, ui: &Ui) -> Result<()> {
     let (mut host, this) = resolve::owned(global)?;
     clock::watch_interrupts()?;
     let _lock = lock(&host, ui)?;
-    if !args.force {
-        alone(&host, &this)?;
+    if !args.force
+        && let Some(own) = Own::find(&host)?
+    {
+        own.may_vanish(&host, &this, ui)?;
     }
     let now = clock::now();
     let plan = reset::preview(&host, &this, args.purge, now)?;

@@ -1,5 +1,6 @@
 //! `hamaster master list|remove` and `hamaster leave`: who is a master, and who is one no longer.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
@@ -9,7 +10,8 @@ use crate::apply::peers::Peers;
 use crate::apply::turn::Line;
 use crate::apply::{perform, reset};
 use crate::cli::change::{finish, go, lock};
-use crate::cli::{Global, SpecArgs, resolve};
+use crate::cli::member::{Own, address};
+use crate::cli::{Global, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::Lag;
 use crate::etcd::client::Client;
@@ -70,60 +72,55 @@ struct Here {
     this: ThisNode,
     masters: Vec<Node>,
     tls: rustls::ClientConfig,
-    cluster_id: String,
-    member_id: u64,
+    own: Own,
 }
 
 impl Here {
     fn find(global: &Global) -> Result<Self> {
         let host = resolve::host(global.root.as_deref())?;
+        match Own::find(&host)? {
+            Some(own) if !own.joins => Self::of(host, own),
+            _ => Err(Error::conflict("this host is no master").hint("hamaster status").hint("hamaster join")),
+        }
+    }
+
+    fn of(host: Host, own: Own) -> Result<Self> {
         let layout = Layout::host();
-        let record = observe::record(&host, &layout.record())?;
-        let Some(member) = record.etcd else {
-            return Err(Error::conflict("this host is no master").hint("hamaster status").hint("hamaster join"));
-        };
-        let spec = resolve::cluster(&SpecArgs::default(), &host)?;
-        let name = record.node.unwrap_or_default();
-        let masters = spec.masters;
-        let node = masters.iter().find(|m| m.name == name).cloned();
+        let masters = own.masters(&host)?;
+        let node = masters.iter().find(|m| m.name == own.name).cloned();
         let node = node.ok_or_else(|| {
-            Error::conflict(format!("{} does not name this host, {name}", layout.cluster_yaml().display()))
-                .hint("hamaster doctor")
+            let yaml = layout.cluster_yaml();
+            Error::conflict(format!("{} does not name this host, {}", yaml.display(), own.name)).hint("hamaster doctor")
         })?;
         let this = ThisNode { node, loopback: IpAddr::from([127, 0, 0, 1]), layout };
         let tls = perform::etcd_tls(&host, &this)?;
-        let member_id = u64::from_str_radix(&member.member_id, 16)
-            .map_err(|e| Error::conflict("the record names no member").cause(e).hint("hamaster doctor"))?;
-        Ok(Self { host, this, masters, tls, cluster_id: member.cluster_id, member_id })
+        Ok(Self { host, this, masters, tls, own })
     }
 
-    fn own(&self) -> Result<Client> {
+    fn client(&self) -> Result<Client> {
         perform::etcd_client(&self.host, &self.this)
     }
 
     /// The other masters as `cluster.yaml` names them.
     fn others(&self) -> Result<Peers> {
         let others = self.masters.iter().filter(|m| m.name != self.this.node.name);
-        Peers::new(others.map(|m| m.ip), &self.tls, &self.cluster_id)
+        Peers::new(others.map(|m| m.ip), &self.tls, &self.own.cluster_id)
     }
 
     /// All members but `but`.
     fn peers(&self, members: &[Member], but: u64) -> Result<Peers> {
         let ips = members.iter().filter(|m| m.id != but).filter_map(address);
-        Peers::new(ips, &self.tls, &self.cluster_id)
+        Peers::new(ips, &self.tls, &self.own.cluster_id)
     }
-}
 
-/// Where a member is: by what its peers reach it at, which it has from the first.
-fn address(member: &Member) -> Option<IpAddr> {
-    let url = member.peer_urls.first()?;
-    let (host, _) = url.split_once("://")?.1.rsplit_once(':')?;
-    host.trim_matches(|c| c == '[' || c == ']').parse().ok()
+    fn is(&self, member: &Member) -> bool {
+        self.own.among(std::slice::from_ref(member), self.this.node.ip).is_some()
+    }
 }
 
 fn list(global: &Global, ui: &Ui) -> Result<()> {
     let here = Here::find(global)?;
-    let members = here.own()?.members()?;
+    let members = here.client()?.members()?;
     let lag = |m: &Member| -> Option<Lag> {
         let client = Client::new(std::net::SocketAddr::new(address(m)?, 2379), here.tls.clone()).ok()?;
         client.lag().ok()
@@ -171,32 +168,52 @@ fn list(global: &Global, ui: &Ui) -> Result<()> {
 fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let here = Here::find(global)?;
     clock::watch_interrupts()?;
-    let members = here.own()?.members()?;
-    let wanted = |m: &&Member| m.name == args.name || format!("{:x}", m.id) == args.name;
-    let Some(member) = members.iter().find(wanted) else {
-        let names: Vec<String> = members.iter().map(Member::shown).collect();
-        return Err(
-            Error::usage(format!("there is no master {}", args.name)).hint(format!("one of: {}", names.join(", ")))
-        );
+    // Or a second one like this would take the first one's turn for its own, from before it was killed.
+    let _lock = lock(&here.host, ui)?;
+    let client = here.client()?;
+    let members = client.members()?;
+    let registered = leave::registered(&client)?.map_or_else(Vec::new, |(_, _, spec)| spec.masters);
+    // One that never ran has no name of its own; that of its master is in the spec, if it is a founder.
+    let named = |m: &Member| match registered.iter().find(|node| address(m) == Some(node.ip)) {
+        Some(node) if !m.has_started() => node.name.clone(),
+        _ => m.shown(),
     };
-    if member.id == here.member_id {
+    let wanted = |m: &&Member| named(m) == args.name || format!("{:x}", m.id) == args.name;
+    let member = members.iter().find(wanted);
+    let departure = match member {
+        Some(member) => Departure { id: member.id, name: named(member) },
+        // Its member was removed, and whoever did so was killed; or etcd was restored from a snapshot.
+        None if registered.iter().any(|m| m.name == args.name) => Departure { id: 0, name: args.name.clone() },
+        None => {
+            let names: BTreeSet<String> =
+                members.iter().map(named).chain(registered.iter().map(|m| m.name.clone())).collect();
+            let names: Vec<String> = names.into_iter().collect();
+            return Err(
+                Error::usage(format!("there is no master {}", args.name)).hint(format!("one of: {}", names.join(", ")))
+            );
+        }
+    };
+    if departure.name == here.own.name || member.is_some_and(|m| here.is(m)) {
         return Err(Error::usage(format!("{} is this host", args.name)).hint("hamaster leave"));
     }
-    let departure = Departure { id: member.id, name: member.shown() };
-    let peers = here.peers(&members, member.id)?;
-    let own = address(member).and_then(|ip| Client::new(std::net::SocketAddr::new(ip, 2379), here.tls.clone()).ok());
+    let peers = here.peers(&members, departure.id)?;
+    let own =
+        member.and_then(address).and_then(|ip| Client::new(std::net::SocketAddr::new(ip, 2379), here.tls.clone()).ok());
     let own = own.filter(|own| own.lag().is_ok());
     leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
+    if member.is_none() {
+        ui.warn(&format!("{} is no member of etcd any more: only the spec names it", departure.name));
+    }
     if own.is_some() {
         ui.warn(&format!("{} answers: it would better leave by itself, with `hamaster leave` on it", departure.name));
     }
-    let after = members.iter().filter(|m| !m.is_learner && m.id != member.id).count();
+    let after = members.iter().filter(|m| !m.is_learner && m.id != departure.id).count();
     ui.say(&format!("{} voters will be left, of which {} may fail", after, tolerated(after)));
     ui.confirm(&format!("Remove {} for good?", departure.name), args.yes)?;
     let mut line = Line::new(&here.this, here.masters.clone(), &format!("removes {}", departure.name))?;
     go(ui, |sink| {
         line.dismiss(&departure.name)?;
-        line.during(sink, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))
+        line.holding(sink, |turn, sink| leave::depart(&departure, &peers, own.as_ref(), turn, sink))
     })?;
     if ui.format == Format::Json {
         ui.json("master-remove", &serde_json::json!({ "removed": departure.name }));
@@ -216,7 +233,7 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
     clock::watch_interrupts()?;
     let _lock = lock(&host, ui)?;
     let record = observe::record(&host, &Layout::host().record())?;
-    let departure = match record.etcd {
+    let departure = match Own::find(&host)? {
         None if record.worker.is_some() => {
             let hint = "hamaster reset    # then, on a master: kubectl delete node";
             return Err(Error::conflict("this host is a worker: it is no member of anything").hint(hint));
@@ -224,20 +241,25 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
         None if record.node.is_none() => return Err(Error::conflict("this host is no master").hint("hamaster status")),
         // It has left the cluster already: what is left is its own.
         None => None,
-        Some(_) => {
-            let here = Here::find(global)?;
+        Some(own) => {
+            let here = Here::of(resolve::host(global.root.as_deref())?, own)?;
             this = here.this.clone();
-            let own = here.own()?;
+            let own = here.client()?;
             let (members, own) = match own.members() {
                 Ok(members) => (members, Some(own)),
                 // Its member is down for good: the others know who they are.
                 Err(_) => (here.others()?.voter(&mut |_| {})?.1, None),
             };
-            let peers = here.peers(&members, here.member_id)?;
-            let departure = Departure { id: here.member_id, name: here.this.node.name.clone() };
-            leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
-            let line = Line::new(&here.this, here.masters, "leaves")?;
-            Some((departure, peers, own, line))
+            match here.own.departs(&members, here.this.node.ip) {
+                None => None,
+                Some(id) => {
+                    let peers = here.peers(&members, id)?;
+                    let departure = Departure { id, name: here.this.node.name.clone() };
+                    leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
+                    let line = Line::new(&here.this, here.masters, "leaves")?;
+                    Some((departure, peers, own, line))
+                }
+            }
         }
     };
     let plan = reset::preview(&host, &this, args.purge, clock::now())?;

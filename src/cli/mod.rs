@@ -8,6 +8,7 @@ pub mod join;
 pub mod lab;
 pub mod master;
 mod masters;
+mod member;
 mod offline;
 pub mod report;
 mod resolve;

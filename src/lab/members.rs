@@ -117,7 +117,7 @@ fn depart(home: &Home, going: &Home, sink: Sink<'_>) -> Result<()> {
     let masters = others.iter().map(|m| m.this.node.clone()).collect();
     let mut line = Line::new(&first.this, masters, "lab remove")?;
     line.dismiss(&going.name())?;
-    line.during(sink, |sink| leave::depart(&departure, &peers, own.as_ref(), sink))
+    line.holding(sink, |turn, sink| leave::depart(&departure, &peers, own.as_ref(), turn, sink))
 }
 
 /// What `hamaster worker remove` does.

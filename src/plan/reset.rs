@@ -19,6 +19,14 @@ pub struct Reset {
     pub stays: Vec<String>,
 }
 
+impl Reset {
+    /// The steps before `unit` stops, and those from there on: all of them, where it goes on running.
+    pub fn until_stop_of(&self, unit: &str) -> (&[Action], &[Action]) {
+        let stops = |a: &Action| matches!(a, Action::SetUnit { unit: u, run, .. } if u == unit && *run != Run::Restart);
+        self.steps.split_at(self.steps.iter().position(stops).unwrap_or(0))
+    }
+}
+
 /// Where things are that a reset must know beside the record.
 #[derive(Debug, Clone)]
 pub struct ResetScope {
@@ -38,6 +46,8 @@ pub struct ResetScope {
     pub backup: PathBuf,
     /// Delete data, keys and backups instead of keeping them.
     pub purge: bool,
+    /// Units run here: it is no image.
+    pub runs: bool,
 }
 
 /// Plans a reset from what the record says and the host holds.
@@ -53,8 +63,8 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         record.files.iter().partition(|(path, e)| path.parent() == Some(&*scope.manifests) && e.original.is_none());
     let stop_unit = |unit: &String, stamp: &Stamp| {
         let fact = observed.units.get(unit).cloned().unwrap_or_default();
-        let run = if fact.active || fact.failed { Run::Stop } else { Run::Leave };
-        let run = if stamp.was_active { Run::Leave } else { run };
+        // One that is neither active nor failed may be about to start: an etcd that waits for its quorum lives, too.
+        let run = if scope.runs && !stamp.was_active { Run::Stop } else { Run::Leave };
         let enable = (fact.enabled && !stamp.was_enabled).then_some(false);
         let unit = unit.clone();
         (enable.is_some() || run != Run::Leave).then_some(Action::SetUnit {

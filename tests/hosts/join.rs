@@ -74,13 +74,18 @@ fn leader(on: &Machine) -> String {
     rows.iter().find(|m| m["leader"] == true).unwrap()["name"].as_str().unwrap().to_owned()
 }
 
+fn etcdctl(on: &Machine, words: &str) -> String {
+    let options = "--endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                   --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
+    let mut argv = vec!["env", "ETCDCTL_API=3", "etcdctl"];
+    argv.extend(options.split_whitespace().chain(words.split_whitespace()));
+    on.ok(&argv)
+}
+
 /// Masters of the spec that is registered in etcd.
 fn registered(on: &Machine) -> String {
-    let words = "etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                 --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key get --print-value-only /hamaster/v1/spec";
-    let mut argv = vec!["env", "ETCDCTL_API=3"];
-    argv.extend(words.split_whitespace());
-    let value: serde_json::Value = serde_json::from_str(&on.ok(&argv)).unwrap();
+    let value = etcdctl(on, "get --print-value-only /hamaster/v1/spec");
+    let value: serde_json::Value = serde_json::from_str(&value).unwrap();
     value["spec"].as_str().unwrap().to_owned()
 }
 
@@ -116,6 +121,20 @@ fn masters_join_at_once_are_replaced_and_leave() {
     let Some(lab) = Lab::new() else { return };
     let m1 = first(&lab);
     let (m2, mut m3) = (host(&lab, "m2", 12), host(&lab, "m3", 13));
+
+    // The second votes, and is killed before its host or the spec says so. Neither of the two may go without a word.
+    token(&m1, &[&m2]);
+    let mut killed = vec!["env", "HAMASTER_CRASH_AT=member.promoted:1"];
+    killed.extend(join("m2", "192.0.2.12"));
+    let out = m2.run(&killed);
+    assert!(!out.status.success(), "{}", said(&out));
+    for half in [&m1, &m2] {
+        let refused = half.run(&["hamaster", "reset", "--yes"]);
+        assert_eq!(refused.status.code(), Some(3), "it would be a dead voter: {}", said(&refused));
+        assert!(said(&refused).contains("hamaster leave"), "{}", said(&refused));
+    }
+    m2.ok(&["hamaster", "leave", "--yes"]);
+    assert_eq!(voters(&m1), ["m1"]);
     token(&m1, &[&m2, &m3]);
 
     // The second is killed once it is a learner; then it and the third join at the same time.
@@ -125,6 +144,8 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert!(!out.status.success(), "{}", said(&out));
     let refused = m2.run(&["hamaster", "init", "--yes", "--name", "m2", "--ignore-preflight", "all"]);
     assert_eq!(refused.status.code(), Some(4), "it would make a cluster of its own: {}", said(&refused));
+    let refused = m2.run(&["hamaster", "reset", "--yes"]);
+    assert_eq!(refused.status.code(), Some(3), "its learner would keep the third out: {}", said(&refused));
     let other = m3.spawn(&join("m3", "192.0.2.13"));
     m2.ok(&join("m2", "192.0.2.12"));
     let out = other.wait_with_output().unwrap();
@@ -147,6 +168,8 @@ fn masters_join_at_once_are_replaced_and_leave() {
     m3.power_off();
     let refused = m1.run(&["hamaster", "master", "remove", "m2", "--yes"]);
     assert_eq!(refused.status.code(), Some(3), "two of three, and one of them dead: {}", said(&refused));
+    let out = m1.run(&["env", "HAMASTER_CRASH_AT=member.removed:1", "hamaster", "master", "remove", "m3", "--yes"]);
+    assert!(!out.status.success(), "{}", said(&out));
     m1.ok(&["hamaster", "master", "remove", "m3", "--yes"]);
     assert_eq!(voters(&m1), ["m1", "m2"]);
     assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
@@ -168,13 +191,29 @@ fn masters_join_at_once_are_replaced_and_leave() {
     m2.ok(&again);
     assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
 
+    // One whose etcd does not run, and does not start at boot, leaves.
+    m3.ok(&["systemctl", "stop", "hamaster-serve.service"]);
+    m3.ok(&["systemctl", "disable", "--now", "etcd.service"]);
+    // It waits until it is its turn with all that it runs.
+    etcdctl(&m1, "put /hamaster/v1/turn m9");
+    let leaves = m3.spawn(&["sh", "-c", "hamaster leave --yes >/srv/leave.log 2>&1"]);
+    let log = || std::fs::read_to_string(m3.path("/srv/leave.log")).unwrap_or_default();
+    within(PATIENCE, "it waits", || log().contains("waiting for m9 to be done"));
+    assert!(m3.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists(), "{}", log());
+    etcdctl(&m1, "del /hamaster/v1/turn");
+    let out = leaves.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", log());
+    assert_eq!(voters(&m1), ["m1", "m2"]);
+    assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
+    assert!(etcdctl(&m1, "get /hamaster/v1/masters/m3").trim().is_empty(), "its report is left");
+
     // Whoever leads etcd leaves.
-    let hosts = [("m1", &m1), ("m2", &m2), ("m3", &m3)];
+    let hosts = [("m1", &m1), ("m2", &m2)];
     let leads = leader(&m1);
     let (_, leaver) = hosts.iter().find(|(name, _)| *name == leads).unwrap();
     let (_, stays) = hosts.iter().find(|(name, _)| *name != leads).unwrap();
     leaver.ok(&["hamaster", "leave", "--yes"]);
-    assert_eq!(voters(stays).len(), 2);
+    assert_eq!(voters(stays).len(), 1);
     assert!(!voters(stays).contains(&leads));
     assert!(!leaver.path("/etc/kubernetes/pki/ca.key").exists(), "it could still sign for the cluster");
     within(PATIENCE, "its etcd is gone", || !leaver.succeeds(&["systemctl", "is-active", "etcd.service"]));

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use hamaster::etcd::client::Client;
 use hamaster::host::processes::Supervised;
 use hamaster::host::supervisor::home::Home;
+use hamaster::spec::layout::Layout;
+use hamaster::spec::{Node, ThisNode};
 
 use super::writer::{self, Writer};
 
@@ -111,6 +113,16 @@ impl Lab {
     /// The first master's member, which stays throughout.
     pub fn client(&self) -> Client {
         self.client_of("m1")
+    }
+
+    /// A master as its own commands know it.
+    pub fn this(&self, master: &str) -> ThisNode {
+        let ip = self.address(master);
+        ThisNode {
+            node: Node { name: master.to_owned(), ip },
+            loopback: ip,
+            layout: Layout::below(self.prefix(master)),
+        }
     }
 
     /// Any master's, with the first one's certificate.

@@ -2,6 +2,14 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use hamaster::apply::leave::{Departure, depart};
+use hamaster::apply::peers::Peers;
+use hamaster::apply::perform::etcd_tls;
+use hamaster::apply::turn::Line;
+use hamaster::etcd::keys;
+use hamaster::host::{Host, NoUnits};
 
 use crate::lab::{Lab, until};
 
@@ -174,4 +182,43 @@ fn data_of_another_cluster_is_refused_and_left_alone() {
     writer.ends("a host with another cluster's data joins once it is moved");
     assert_eq!(lab.members(), voters(&["m1", "m2"]));
     assert_eq!(lab.cluster_id("m2"), cluster);
+}
+
+/// `hamaster master remove m2` for a member that is gone already, as of one that was killed or suspended in the middle.
+#[test]
+fn the_spec_loses_only_who_is_no_member_and_only_in_its_turn() {
+    let lab = of(2);
+    let (this, client) = (lab.this("m1"), lab.client());
+    let tls = etcd_tls(&Host::new("/", Box::new(NoUnits)).unwrap(), &this).unwrap();
+    let peers = Peers::new([this.node.ip].into_iter(), &tls, &lab.cluster_id("m1")).unwrap();
+    let gone = Departure { id: 0, name: "m2".to_owned() };
+    let unregister = |lapses: bool| {
+        let mut line = Line::new(&this, vec![this.node.clone()], "removes m2").unwrap();
+        line.holding(&mut |_| {}, |turn, sink| {
+            if lapses {
+                client.revoke(turn.lease()).unwrap();
+                assert!(
+                    client.create_on(keys::TURN, b"m2 (join)", client.grant(Duration::from_secs(60)).unwrap()).unwrap()
+                );
+            }
+            depart(&gone, &peers, None, turn, sink)
+        })
+    };
+    let named = || client.spec().unwrap().unwrap().spec.contains("name: m2");
+    let report = format!("{}m2", keys::MASTERS);
+    assert!(client.put_if_absent(&report, b"{}").unwrap());
+
+    let error = unregister(false).unwrap_err();
+    assert!(error.message().contains("m2 is a member of etcd") && named(), "{error}");
+    let id = lab.client_of("m2").lag().unwrap().member_id;
+    until("it is removed", || client.remove(id).is_ok());
+    let error = unregister(true).unwrap_err();
+    assert!(error.message().contains("another had the turn") && named(), "{error}");
+    assert!(client.record(&report).unwrap().is_some());
+    client.revoke(client.record(keys::TURN).unwrap().unwrap().lease).unwrap();
+    // A command of this host that was killed is not waited for.
+    assert!(client.create_on(keys::TURN, b"m1 (join)", client.grant(Duration::from_secs(600)).unwrap()).unwrap());
+    unregister(false).unwrap();
+    assert!(!named() && client.record(&report).unwrap().is_none());
+    unregister(false).unwrap();
 }

@@ -1,5 +1,9 @@
 //! `reset` takes back exactly what is ours, whenever it is killed, and lists what stays.
 
+use hamaster::host::systemd::parse_show;
+use hamaster::plan::reset::{ResetScope, plan};
+use hamaster::plan::{Action, Run};
+use hamaster::state::observed::{ContentFact, Observed, PathFact, PathKind, Record, Stamp};
 use rustix::process::Signal;
 
 use crate::common::{Image, Said, Tree, count_points, points, said, try_all};
@@ -69,4 +73,44 @@ fn an_elected_manifest_goes_and_one_that_was_edited_stays() {
     assert!(said.has("kube-controller-manager.yaml: changed since it was elected"), "{said}");
     assert_eq!(image.read("/etc/kubernetes/manifests/kube-controller-manager.yaml"), "edited: true\n");
     image.tree().without("/etc/kubernetes/manifests").assert_is(&before, &said.to_string());
+}
+
+/// After a reboot without a quorum an etcd is `activating` for as long as it lives: neither active nor failed.
+#[test]
+fn a_unit_that_is_about_to_run_is_stopped_before_its_data_is_moved() {
+    let data = std::path::PathBuf::from("/var/lib/etcd");
+    let unit = |was_active| {
+        let stamp = Stamp { was_active, ..Stamp::default() };
+        let units = [("etcd.service".to_owned(), stamp)].into();
+        let record = Record { units, data_dir: Some(data.clone()), ..Record::default() };
+        let dir =
+            PathFact { kind: PathKind::Dir, mode: 0o700, uid: 0, gid: 0, digest: None, content: ContentFact::Opaque };
+        let starting = parse_show("LoadState=loaded\nActiveState=activating\nSubState=start\n");
+        let units = [("etcd.service".to_owned(), starting)].into();
+        Observed { record, units, paths: [(data.clone(), dir)].into(), ..Observed::default() }
+    };
+    let kept = std::path::PathBuf::from("/var/lib/hamaster-kept");
+    let scope = |runs| ResetScope {
+        manifests: "/etc/kubernetes/manifests".into(),
+        standby: "/etc/kubernetes/standby".into(),
+        kept_data: kept.join("etcd"),
+        kept: kept.clone(),
+        state: "/var/lib/hamaster".into(),
+        record: "/var/lib/hamaster/record.json".into(),
+        backup: "/var/lib/hamaster/backup".into(),
+        purge: false,
+        runs,
+    };
+    let stop = |steps: &[Action]| steps.iter().position(|s| matches!(s, Action::SetUnit { run: Run::Stop, .. }));
+    let moved = |steps: &[Action]| steps.iter().position(|s| matches!(s, Action::RetireData { .. })).unwrap();
+    let steps = plan(&unit(false), &scope(true)).steps;
+    assert!(stop(&steps).is_some_and(|at| at < moved(&steps)), "{steps:?}");
+    // What ran before hamaster came goes on, and nothing runs in an image.
+    let goes_on = plan(&unit(true), &scope(true));
+    assert_eq!(stop(&goes_on.steps), None);
+    // A member leaves before its certificates go, whether its etcd is stopped or started again.
+    assert!(goes_on.until_stop_of("etcd.service").0.is_empty(), "{goes_on:?}");
+    let stops = plan(&unit(false), &scope(true));
+    assert!(stop(stops.until_stop_of("etcd.service").1) == Some(0), "{stops:?}");
+    assert_eq!(stop(&plan(&unit(false), &scope(false)).steps), None);
 }

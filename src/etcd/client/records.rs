@@ -65,6 +65,19 @@ impl Client {
         Ok(answer.succeeded())
     }
 
+    /// As [`Client::replace`], and deletes the key `gone`; all of it only as long as the turn is on `lease`.
+    ///
+    /// # Errors
+    /// As [`Client::replace`].
+    pub fn replace_in_turn(&self, lease: i64, seen: &Record, value: &[u8], gone: &str) -> Result<bool> {
+        let unchanged = Compare::mod_revision(seen.key.as_str(), CompareOp::Equal, seen.revision);
+        let txn = Txn::new()
+            .when([Compare::lease(keys::TURN, CompareOp::Equal, lease), unchanged])
+            .and_then([TxnOp::put(seen.key.as_str(), value, None), TxnOp::delete(gone, None)]);
+        let answer = self.call(&format!("change {}", seen.key), async |mut c| c.txn(txn).await)?;
+        Ok(answer.succeeded())
+    }
+
     /// Creates `key`, which ends by itself after `life`.
     ///
     /// # Errors
