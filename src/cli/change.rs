@@ -11,7 +11,7 @@ use crate::cli::member::Own;
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
-use crate::host::{Host, Lock, clock};
+use crate::host::{Host, Lock, clock, observe};
 use crate::preflight;
 use crate::state::PhaseId;
 use crate::token::Role;

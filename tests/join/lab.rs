@@ -29,7 +29,9 @@ impl Lab {
 
     /// With the etcd in `programs`.
     pub fn with(programs: PathBuf, masters: usize) -> Self {
-        Self { programs: Some(programs), ..Self::new(masters) }
+        let mut lab = Self::new(masters);
+        lab.programs = Some(programs);
+        lab
     }
 
     pub fn path(&self) -> PathBuf {
