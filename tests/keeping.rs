@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use hamaster::plan::keeping::{Duty, Look, duty};
+use hamaster::plan::keeping::{Duty, Look, duty, standing};
 use hamaster::state::report::{Report, Standing};
 
 fn report(generation: u64, standing: Standing) -> Report {
@@ -47,6 +48,28 @@ fn a_spec_that_failed_at_one_master_is_not_tried_at_the_next() {
 fn a_spec_that_another_master_is_not_done_with_is_not_tried_at_the_next() {
     let others = BTreeMap::from([("m1".to_owned(), report(3, Standing::Applying))]);
     assert!(matches!(duty(&Look { others, ..look(3, 5) }), Duty::Wait(why) if why.contains("m1")));
+}
+
+/// Others go on by what it says.
+#[test]
+fn what_failed_is_not_talked_over() {
+    for last in [Standing::Failed, Standing::Applying] {
+        for now in [Standing::Waiting, Standing::Blocked] {
+            assert_eq!(standing(Some(&report(3, last)), 3, now), last);
+            assert_eq!(standing(Some(&report(2, last)), 3, now), now, "of another spec");
+        }
+        assert_eq!(standing(Some(&report(3, last)), 3, Standing::Current), Standing::Current);
+        assert_eq!(standing(Some(&report(3, last)), 3, Standing::Failed), Standing::Failed);
+    }
+    assert_eq!(standing(None, 3, Standing::Waiting), Standing::Waiting);
+}
+
+#[test]
+fn a_change_that_never_ends_needs_a_person() {
+    let began = time::OffsetDateTime::UNIX_EPOCH;
+    let applying = Report { since: "1970-01-01T00:00:00Z".to_owned(), ..report(3, Standing::Applying) };
+    assert!(applying.is_well(began + Duration::from_secs(600)));
+    assert!(!applying.is_well(began + Duration::from_secs(1_000)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::spec::Node;
 use crate::state::report::Report;
@@ -23,8 +24,8 @@ pub(super) fn rows(masters: &[Node], reports: &BTreeMap<String, Report>) -> Vec<
 }
 
 /// Masters but `this` one that are not well: silent, or in need of a person.
-pub(super) fn unwell(this: &str, masters: &[Node], reports: &BTreeMap<String, Report>) -> usize {
-    let well = |m: &&Node| reports.get(&m.name).is_some_and(|r| r.standing.is_well());
+pub(super) fn unwell(this: &str, masters: &[Node], reports: &BTreeMap<String, Report>, now: OffsetDateTime) -> usize {
+    let well = |m: &&Node| reports.get(&m.name).is_some_and(|r| r.is_well(now));
     // This one was looked at itself; its keeper may be about to begin.
     masters.iter().filter(|m| m.name != this).filter(|m| !well(m)).count()
 }

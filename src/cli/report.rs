@@ -160,7 +160,7 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
         None => json!({ "healthy": false, "error": "below --root nothing runs" }),
     };
     let masters = reports.as_ref().map(|reports| {
-        healthy &= masters::unwell(&master.this.node.name, &master.spec.masters, reports) == 0;
+        healthy &= masters::unwell(&master.this.node.name, &master.spec.masters, reports, clock::now()) == 0;
         masters::rows(&master.spec.masters, reports)
     });
     let report = json!({

@@ -69,3 +69,18 @@ pub fn duty(look: &Look) -> Duty {
     }
     Duty::Apply
 }
+
+/// What a master says of itself, given what it said `last`. Others go on by it: that it changes, or failed to, is taken
+/// back only when it is done, or has another spec to follow.
+pub fn standing(last: Option<&Report>, generation: u64, now: Standing) -> Standing {
+    match last {
+        Some(last)
+            if last.generation == generation
+                && matches!(last.standing, Standing::Applying | Standing::Failed)
+                && matches!(now, Standing::Waiting | Standing::Blocked) =>
+        {
+            last.standing
+        }
+        _ => now,
+    }
+}

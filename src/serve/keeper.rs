@@ -23,7 +23,7 @@ use crate::etcd::keys;
 use crate::host::clock::{self, Stopwatch};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, facts, identity, observe};
-use crate::plan::keeping::{Duty, Look, duty};
+use crate::plan::keeping::{self, Duty, Look, duty};
 use crate::plan::{Action, master as planner};
 use crate::spec::file::{Overrides, load};
 use crate::spec::{ClusterSpec, ThisNode};
@@ -114,6 +114,7 @@ impl Watch {
     /// One look at etcd, and at the host when it is due.
     fn attend(&mut self) -> Result<()> {
         let Some(registered) = self.members.ask(|c| c.spec())? else { return Ok(()) };
+        self.bulletin.remember(&mut self.members)?;
         let due = self
             .seen
             .is_none_or(|(generation, since, good)| generation != registered.generation || since.elapsed() >= good);
@@ -138,6 +139,7 @@ impl Watch {
     }
 
     fn say(&mut self, generation: u64, standing: Standing, why: Vec<String>) -> Result<()> {
+        let standing = keeping::standing(self.bulletin.last(), generation, standing);
         if let Some(news) = self.bulletin.news(generation, standing, &why) {
             self.log.say(None, &format!("keeper: {news}"));
         }

@@ -31,7 +31,18 @@ impl Bulletin {
         Self { name, lease: None, renewed: Stopwatch::start(), last: None }
     }
 
-    /// What was said last, by this keeper.
+    /// What a keeper that ended here said last.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub(super) fn remember(&mut self, members: &mut Members) -> Result<()> {
+        if self.last.is_none() {
+            self.last = members.ask(|c| c.reports())?.remove(&self.name);
+        }
+        Ok(())
+    }
+
+    /// What was said last, by this keeper or the one before.
     pub(super) fn last(&self) -> Option<&Report> {
         self.last.as_ref()
     }
@@ -66,7 +77,7 @@ impl Bulletin {
         };
         let hamaster = env!("CARGO_PKG_VERSION").to_owned();
         let report = Report { generation, standing, why, since, hamaster };
-        if self.last.as_ref() != Some(&report) {
+        if self.lease.is_none() || self.last.as_ref() != Some(&report) {
             self.write(members, &report)?;
             self.last = Some(report);
         }

@@ -1,6 +1,10 @@
 //! What the keeper of a master says of it in etcd, for `hamaster status` on every master.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// One master, as its keeper sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,18 @@ pub enum Standing {
     /// A newer hamaster wrote something this one does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// Longer than any change takes: a master that changes for longer needs a person.
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+impl Report {
+    /// Nobody has to do anything about it.
+    pub fn is_well(&self, now: OffsetDateTime) -> bool {
+        let since = OffsetDateTime::parse(&self.since, &Rfc3339);
+        let stuck = self.standing == Standing::Applying && since.is_ok_and(|since| now - since > LONG);
+        self.standing.is_well() && !stuck
+    }
 }
 
 impl Standing {

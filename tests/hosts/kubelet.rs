@@ -230,6 +230,8 @@ fn init_makes_a_master_that_a_kubelet_runs_and_reset_takes_it_down() {
 
     host.ok(&["ip", "address", "add", "192.0.2.200/32", "dev", "lo"]);
     follows_the_spec(&host);
+    // What init is given from now on says the same.
+    host.write("/etc/cluster.yaml", &CLUSTER.replace("192.0.2.100", "192.0.2.200"), 0o644);
 
     host.power_off();
     host.boot();

@@ -1,5 +1,5 @@
 //! Masters that join and leave: killed at every step and run again, with real etcd and a writer that must lose nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods)] // a test acts on files, processes and time
 #![allow(unreachable_pub, reason = "modules of a test binary")]
 
