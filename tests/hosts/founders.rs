@@ -69,6 +69,9 @@ fn three_hosts_find_each_other_and_are_a_cluster() {
     killed("discovery.registered");
     let others = [m1, m3].map(|host| host.spawn(&words(&init(host))));
     killed("discovery.recorded");
+    // All know each other by now, the two others once they have a unit that names them.
+    let knows = |host: &&Machine| host.path("/etc/systemd/system/etcd.service").exists();
+    within(PATIENCE, "the others are past the registry", || [m1, m3].iter().all(knows));
     registry.power_off();
     serves.wait().unwrap();
     m2.ok(&words(&init(m2)));
