@@ -75,15 +75,10 @@ struct FenceUnit {
 #[derive(Serialize)]
 struct ServeUnit {
     hamaster: String,
-    lab: Option<ServeLab>,
-}
-
-/// The door of a lab's master.
-#[derive(Serialize)]
-struct ServeLab {
-    prefix: String,
-    /// Behind its relay.
-    listen: String,
+    /// Of a lab's master.
+    prefix: Option<String>,
+    /// Behind a lab's relay.
+    listen: Option<String>,
 }
 
 /// podmaster.yaml
@@ -112,11 +107,11 @@ struct PodmasterFile {
 pub(super) fn files(i: &Input, out: &mut Rendered) -> Result<()> {
     let layout = &i.this.layout;
     let hamaster = text(&i.tools.hamaster);
-    let lab = i.lab().then(|| ServeLab {
-        prefix: text(layout.prefix()),
-        listen: SocketAddr::new(i.this.loopback, admission::PORT).to_string(),
-    });
-    let serve = ServeUnit { hamaster: hamaster.clone(), lab };
+    let serve = ServeUnit {
+        hamaster: hamaster.clone(),
+        prefix: i.lab().then(|| text(layout.prefix())),
+        listen: i.lab().then(|| SocketAddr::new(i.this.loopback, admission::PORT).to_string()),
+    };
     let path = layout.unit("hamaster-serve.service");
     out.add(PhaseId::Register, path, 0o644, "systemd/hamaster-serve.service.hbs", &serve)?;
     if !i.podmaster() {
