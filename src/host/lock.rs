@@ -1,6 +1,8 @@
-//! One hamaster at a time: a lock on the root directory itself, so that not even a lock file is left on the host.
+//! One hamaster at a time. On a host that runs it is a lock on a file below `/run` that only root can open: every user may
+//! lock the root directory, and would keep hamaster out. Of an image it is the directory: no file is left in it.
 #![allow(clippy::disallowed_methods)] // floor 3: reads /proc/locks
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -13,8 +15,11 @@ use crate::host::resolve::Root;
 /// Held by the one process at work on a host; released on drop, and by the kernel when the process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _root: OwnedFd,
+    _held: OwnedFd,
 }
+
+/// On a host that runs; gone with its boot.
+const FILE: &str = "/run/hamaster.lock";
 
 /// Why there is no lock.
 #[derive(Debug)]
@@ -49,17 +54,25 @@ impl From<Denied> for Box<Error> {
 impl Lock {
     /// Takes the lock or says who has it.
     pub(super) fn take(root: &Root) -> Result<Self, Denied> {
+        let runs = root.path() == Path::new("/") && rustix::process::geteuid().is_root();
+        let (path, flags) = match runs {
+            true => (Path::new(FILE), OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW),
+            false => (Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY),
+        };
         let failed = |e: Errno| {
-            let error = Error::apply(format!("cannot lock {}", root.path().display()));
+            let error = Error::apply(format!("cannot lock {}", root.shown(path).display()));
             Denied::Failed(error.cause(std::io::Error::from(e)))
         };
-        let dir = root.place(Path::new("/"), false).map_err(failed)?.dir;
-        let dir =
-            openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _root: dir }),
+        let open = || {
+            let place = root.place(path, false)?;
+            let name = if runs { place.name.as_os_str() } else { OsStr::new(".") };
+            openat(&place.dir, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+        };
+        let held = open().map_err(failed)?;
+        match flock(&held, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _held: held }),
             Err(Errno::WOULDBLOCK) => {
-                let stat = fstat(&dir).map_err(failed)?;
+                let stat = fstat(&held).map_err(failed)?;
                 let id = format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino);
                 Err(Denied::Held(std::fs::read_to_string("/proc/locks").ok().and_then(|l| holder(&l, &id))))
             }

@@ -310,6 +310,9 @@ fn one_hamaster_at_a_time_and_an_interrupted_one_leaves_the_host_as_it_was() {
     let Some(lab) = Lab::new() else { return };
     let host = bare_host(&lab);
     break_etcd(&host, "exec sleep infinity");
+    // Whoever may log in may lock what he can open.
+    let mut stranger = host.spawn(&["setpriv", "--reuid=nobody", "flock", "/", "sleep", "infinity"]);
+    within(PATIENCE, "a user locks the root directory", || !host.succeeds(&["flock", "-n", "/", "true"]));
     let before = Before::of(&host);
     let first = waiting_init(&host);
     let error = init(&host, 4);
@@ -318,4 +321,6 @@ fn one_hamaster_at_a_time_and_an_interrupted_one_leaves_the_host_as_it_was() {
     host.ok(&["pkill", "-INT", "-x", "hamaster"]);
     expect(&first.wait_with_output().unwrap(), 1);
     before.assert_unchanged(&host, "SIGINT while waiting for etcd");
+    host.ok(&["pkill", "-x", "sleep"]);
+    stranger.wait().unwrap();
 }
