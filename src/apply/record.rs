@@ -27,8 +27,8 @@ impl Ledger {
         Self { path: layout.record(), dir: layout.state(), record: Record { schema: SCHEMA.into(), ..record } }
     }
 
-    /// Names everything `steps` will make, before they do. What is there and not ours is backed up first, and `reset`
-    /// will put it back.
+    /// Names everything `steps` will make, before they do, and what public files will say. What is there and not ours is
+    /// backed up first, and `reset` will put it back.
     ///
     /// # Errors
     /// When a backup or the record cannot be written.
@@ -50,10 +50,14 @@ impl Ledger {
             for path in step.writes() {
                 if !self.record.files.contains_key(path) {
                     let original = host.backup(path, backup)?;
-                    self.record.files.insert(path.to_owned(), FileRecord { digest: None, original });
+                    self.record.files.insert(path.to_owned(), FileRecord { original, ..FileRecord::default() });
                 }
             }
             match step {
+                Action::WriteFile { path, bytes, .. } => {
+                    let (entry, next) = (self.record.files.entry(path.clone()).or_default(), Digest::of(bytes));
+                    entry.pending = (entry.digest != Some(next)).then_some(next);
+                }
                 Action::EnsureDir { path, .. } if absent(host, path) => dirs.push(path.clone()),
                 Action::SetUnit { unit, .. } if !self.record.units.contains_key(unit) => {
                     let fact = host.units().state(unit)?;
@@ -79,7 +83,8 @@ impl Ledger {
     /// # Errors
     /// When the record cannot be written.
     pub fn wrote(&mut self, host: &mut Host, path: &Path, digest: Digest) -> Result<()> {
-        self.record.files.entry(path.to_owned()).or_default().digest = Some(digest);
+        let entry = self.record.files.entry(path.to_owned()).or_default();
+        (entry.digest, entry.pending) = (Some(digest), None);
         self.save(host)
     }
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::plan::{Action, Conflict, Phase, Run};
 use crate::state::desired::{Desired, DesiredUnit, INPUTS_DIGEST, ManagedFile};
-use crate::state::observed::{ContentFact, Observed, PathFact, PathKind};
+use crate::state::observed::{ContentFact, FileRecord, Observed, PathFact, PathKind};
 use crate::state::{Digest, Owner, PhaseId};
 
 /// What the operator allows and what the clock says.
@@ -130,9 +130,8 @@ impl Planner<'_> {
         self.observed.record.files.contains_key(path)
     }
 
-    /// The digest of the bytes we last wrote.
-    fn recorded(&self, path: &Path) -> Option<Digest> {
-        self.observed.record.files.get(path).and_then(|f| f.digest)
+    fn recorded(&self, path: &Path) -> Option<&FileRecord> {
+        self.observed.record.files.get(path)
     }
 
     /// A parent that is missing is made, 0755 root.
@@ -222,7 +221,7 @@ impl Planner<'_> {
             if fact.kind != PathKind::File {
                 self.conflict(&path, "is in the way: not a regular file", format!("mv {0} {0}.old", path.display()));
             } else if fact.digest == Some(Digest::of(&bytes)) {
-                if self.ours(&path) && self.recorded(&path) != fact.digest {
+                if self.recorded(&path).is_some_and(|known| known.digest != fact.digest) {
                     // Killed between the file and the record: without its digest a later edit could not be told.
                     let before = Some(bytes.clone());
                     self.steps.push(Action::WriteFile { path, mode, owner, bytes, before, backup: false });
@@ -230,8 +229,8 @@ impl Planner<'_> {
                     self.steps.push(Action::SetMode { path, mode, owner });
                 }
             } else if self.ours(&path) || self.policy.adopt {
-                let known = self.recorded(&path);
-                let backup = known.is_none() || known != fact.digest;
+                let written = |known: &FileRecord| fact.digest.is_some_and(|found| known.wrote(found));
+                let backup = !self.recorded(&path).is_some_and(written);
                 let before = match &fact.content {
                     ContentFact::Public(b) => Some(b.clone()),
                     _ => Some(vec![]),

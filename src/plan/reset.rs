@@ -187,7 +187,7 @@ fn elected(observed: &Observed, scope: &ResetScope) -> impl Iterator<Item = (Pat
 
 /// It is not what we wrote, so it is not ours to remove.
 fn edited(entry: &FileRecord, fact: &PathFact) -> bool {
-    entry.digest.is_some() && fact.digest != entry.digest || fact.kind != PathKind::File
+    entry.digest.is_some() && !fact.digest.is_some_and(|found| entry.wrote(found)) || fact.kind != PathKind::File
 }
 
 fn file_name(path: &Path) -> String {

@@ -230,9 +230,19 @@ pub struct FileRecord {
     /// Digest of the bytes we last wrote; none for secret files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// Digest of the bytes that were about to be written: whoever was killed in between has written them or has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Digest>,
     /// Backup of the operator's own file that `--adopt` replaced; `reset` puts it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<PathBuf>,
+}
+
+impl FileRecord {
+    /// Whether these bytes may be ours. Of a secret file it is not known: no digest of it is kept.
+    pub fn wrote(&self, found: Digest) -> bool {
+        [self.digest, self.pending].contains(&Some(found))
+    }
 }
 
 /// What a unit's last successful start had read.

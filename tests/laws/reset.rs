@@ -61,6 +61,23 @@ fn a_reset_killed_anywhere_can_be_run_again() {
     });
 }
 
+/// Between a file and the record of it, the file is ours already: nobody edited it.
+#[test]
+fn a_change_killed_between_a_file_and_its_record_is_nobody_s_edit() {
+    let change = |image: &Image, at: u64| {
+        let point = format!("fs.write.renamed:{at}");
+        image.init_with("HAMASTER_CRASH_AT", &point, &["--adopt", "--lb-ip=203.0.113.99"])
+    };
+    let killed = |said: &Said| said.signal == Some(Signal::KILL.as_raw());
+    let total = count_points(|n| killed(&change(&made().0, n)));
+    try_all(points(total, 24), |n| {
+        let (image, before) = made();
+        assert!(killed(&change(&image, n)), "point {n} was not reached");
+        let said = image.run(&["reset", "--yes", "--purge"]).expect(0);
+        image.tree().assert_is(&before, &format!("a change killed at {n}, then reset: {said}"));
+    });
+}
+
 /// The daemon's copies are not in the record: what is still the same as on standby is ours, what was edited is not.
 #[test]
 fn an_elected_manifest_goes_and_one_that_was_edited_stays() {
