@@ -79,7 +79,7 @@ pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, turn: 
                 continue;
             }
         }
-        held(client, turn, &departure.name)?;
+        turn.check(client, &format!("{} is not removed", departure.name))?;
         match client.remove(id) {
             Ok(()) => fault::point("member.removed"),
             Err(Reply::NotFound) => {}
@@ -113,23 +113,13 @@ fn unregister(client: &Client, name: &str, turn: &Turn) -> Result<()> {
             true => seen.value.clone(),
             false => {
                 spec.masters.retain(|m| m.name != name);
-                let next = Registered { generation: generation + 1, spec: file::to_yaml(&spec) };
-                serde_json::to_vec(&next).map_err(|e| Error::apply("cannot encode the spec").cause(e))?
+                Registered { generation: generation + 1, spec: file::to_yaml(&spec) }.write()?
             }
         };
-        if client.replace_in_turn(turn.lease(), &seen, &bytes, &report)? {
+        if client.replace_in_turn(turn.lease(), &seen, &bytes, Some(&report))? {
             return Ok(());
         }
-        held(client, turn, name)?;
-    }
-}
-
-/// Refuses for whoever was suspended for so long that the turn is another's.
-fn held(client: &Client, turn: &Turn, name: &str) -> Result<()> {
-    match client.record(keys::TURN)? {
-        Some(held) if held.lease == turn.lease() => Ok(()),
-        _ => Err(Error::conflict(format!("{name} is not removed: it took so long that another had the turn"))
-            .hint("hamaster master list    # as it is now; then the same command again")),
+        turn.check(client, &format!("{name} is not removed"))?;
     }
 }
 
@@ -139,8 +129,7 @@ fn held(client: &Client, turn: &Turn, name: &str) -> Result<()> {
 /// When etcd does not answer, or it does not read.
 pub fn registered(client: &Client) -> Result<Option<(Record, u64, ClusterSpec)>> {
     let Some(seen) = client.record(keys::SPEC)? else { return Ok(None) };
-    let does_not_read = |e: serde_json::Error| Error::conflict("the registered spec does not read").cause(e);
-    let registered: Registered = serde_json::from_slice(&seen.value).map_err(does_not_read)?;
+    let registered = Registered::read(&seen.value)?;
     let spec = file::load(Some(("the cluster's spec", &registered.spec)), &Overrides::default())?;
     Ok(Some((seen, registered.generation, spec)))
 }
@@ -212,7 +201,9 @@ impl Leaver<'_> {
         let mut ledger = self.ledger()?;
         (ledger.record.etcd, ledger.record.joining) = (None, None);
         ledger.save(self.host)?;
-        Marker::clear(self.host, &self.this.layout)
+        Marker::clear(self.host, &self.this.layout)?;
+        fault::point("leave.forgotten");
+        Ok(())
     }
 
     fn ledger(&self) -> Result<Ledger> {

@@ -35,6 +35,16 @@ impl Peers {
         Ok(Self { clients: ips.map(client).collect::<Result<_>>()?, cluster_id: cluster_id.to_owned() })
     }
 
+    /// The same cluster's members as they are now, but for the one at `but`: others may have joined since.
+    ///
+    /// # Errors
+    /// As [`Peers::voter`].
+    pub(super) fn renewed(&self, but: IpAddr, tls: &rustls::ClientConfig, sink: Sink<'_>) -> Result<Self> {
+        let (_, members) = self.voter(sink)?;
+        let others = members.iter().filter_map(Member::address).filter(|ip| *ip != but);
+        Self::new(others, tls, &self.cluster_id)
+    }
+
     /// A voter that is well, with the members as a majority knows them.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::members::Members;
 use crate::apply::wait::interrupted;
 use crate::error::{Error, Result};
+use crate::etcd::client::Client;
 use crate::etcd::keys;
 use crate::host::clock::{self, Stopwatch};
 use crate::host::{Host, NoUnits};
@@ -69,6 +70,18 @@ impl Turn {
     /// What it is on: who changes something that is only for whoever has the turn compares it in that very change.
     pub fn lease(&self) -> i64 {
         self.lease
+    }
+
+    /// Refuses for whoever was suspended for so long that the turn is another's: then `what` is not done.
+    ///
+    /// # Errors
+    /// When it is, or etcd does not answer.
+    pub fn check(&self, client: &Client, what: &str) -> Result<()> {
+        match client.record(keys::TURN)? {
+            Some(held) if held.lease == self.lease => Ok(()),
+            _ => Err(Error::conflict(format!("{what}: it took so long that another had the turn"))
+                .hint("hamaster master list    # as it is now; then the same command again")),
+        }
     }
 
     /// Gives it back.

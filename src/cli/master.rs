@@ -10,7 +10,7 @@ use crate::apply::peers::Peers;
 use crate::apply::turn::Line;
 use crate::apply::{perform, reset};
 use crate::cli::change::{finish, go, lock};
-use crate::cli::member::{Own, address};
+use crate::cli::member::{Own, Stage};
 use crate::cli::{Global, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::Lag;
@@ -79,7 +79,7 @@ impl Here {
     fn find(global: &Global) -> Result<Self> {
         let host = resolve::host(global.root.as_deref())?;
         match Own::find(&host)? {
-            Some(own) if !own.joins => Self::of(host, own),
+            Some(own) if own.stage == Stage::Sealed => Self::of(host, own),
             _ => Err(Error::conflict("this host is no master").hint("hamaster status").hint("hamaster join")),
         }
     }
@@ -109,7 +109,7 @@ impl Here {
 
     /// All members but `but`.
     fn peers(&self, members: &[Member], but: u64) -> Result<Peers> {
-        let ips = members.iter().filter(|m| m.id != but).filter_map(address);
+        let ips = members.iter().filter(|m| m.id != but).filter_map(Member::address);
         Peers::new(ips, &self.tls, &self.own.cluster_id)
     }
 
@@ -122,7 +122,7 @@ fn list(global: &Global, ui: &Ui) -> Result<()> {
     let here = Here::find(global)?;
     let members = here.client()?.members()?;
     let lag = |m: &Member| -> Option<Lag> {
-        let client = Client::new(std::net::SocketAddr::new(address(m)?, 2379), here.tls.clone()).ok()?;
+        let client = Client::new(std::net::SocketAddr::new(m.address()?, 2379), here.tls.clone()).ok()?;
         client.lag().ok()
     };
     let lags: Vec<Option<Lag>> = members.iter().map(lag).collect();
@@ -174,7 +174,7 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let members = client.members()?;
     let registered = leave::registered(&client)?.map_or_else(Vec::new, |(_, _, spec)| spec.masters);
     // One that never ran has no name of its own; that of its master is in the spec, if it is a founder.
-    let named = |m: &Member| match registered.iter().find(|node| address(m) == Some(node.ip)) {
+    let named = |m: &Member| match registered.iter().find(|node| m.address() == Some(node.ip)) {
         Some(node) if !m.has_started() => node.name.clone(),
         _ => m.shown(),
     };
@@ -197,8 +197,9 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
         return Err(Error::usage(format!("{} is this host", args.name)).hint("hamaster leave"));
     }
     let peers = here.peers(&members, departure.id)?;
-    let own =
-        member.and_then(address).and_then(|ip| Client::new(std::net::SocketAddr::new(ip, 2379), here.tls.clone()).ok());
+    let own = member
+        .and_then(Member::address)
+        .and_then(|ip| Client::new(std::net::SocketAddr::new(ip, 2379), here.tls.clone()).ok());
     let own = own.filter(|own| own.lag().is_ok());
     leave::may_go(&departure, &peers, own.as_ref(), &mut |_| {})?;
     if member.is_none() {
@@ -241,6 +242,11 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
         None if record.node.is_none() => return Err(Error::conflict("this host is no master").hint("hamaster status")),
         // It has left the cluster already: what is left is its own.
         None => None,
+        // It founds a cluster that does not count on it yet; or it has left one, and was killed before that was all.
+        Some(own) if own.stage == Stage::Founds => {
+            own.may_vanish(&host, &this, ui)?;
+            None
+        }
         Some(own) => {
             let here = Here::of(resolve::host(global.root.as_deref())?, own)?;
             this = here.this.clone();

@@ -7,6 +7,7 @@
 //! disk is lost must never start again under its old id: it would have to forget what it has acknowledged.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// One row of the member list.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +34,14 @@ impl Member {
     /// Its name, or its id as etcdctl prints it.
     pub fn shown(&self) -> String {
         if self.has_started() { self.name.clone() } else { format!("{:x}", self.id) }
+    }
+
+    /// Where it is: what its peers reach it at, which it has from the first.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer_urls.iter().chain(&self.client_urls).find_map(|url| {
+            let url: http::Uri = url.parse().ok()?;
+            url.host()?.trim_matches(['[', ']']).parse().ok()
+        })
     }
 
     /// Others reach it there.

@@ -122,8 +122,22 @@ fn masters_join_at_once_are_replaced_and_leave() {
     let m1 = first(&lab);
     let (m2, mut m3) = (host(&lab, "m2", 12), host(&lab, "m3", 13));
 
-    // The second votes, and is killed before its host or the spec says so. Neither of the two may go without a word.
+    // The second is suspended once it votes, until it is another's turn: the spec must not name it, who may be removed by
+    // then. It is, and joins anew.
     token(&m1, &[&m2]);
+    let mut suspended = vec!["env", "HAMASTER_STOP_AT=etcd.sealed:1"];
+    suspended.extend(join("m2", "192.0.2.12"));
+    let joiner = m2.spawn(&suspended);
+    within(PATIENCE, "it is suspended", || m2.succeeds(&["sh", "-c", "ps -C hamaster -o stat= | grep -q ^T"]));
+    etcdctl(&m1, "put /hamaster/v1/turn m1");
+    m2.ok(&["pkill", "-CONT", "-x", "hamaster"]);
+    let out = joiner.wait_with_output().unwrap();
+    assert!(said(&out).contains("another had the turn"), "{}", said(&out));
+    assert!(!registered(&m1).contains("name: m2"));
+    etcdctl(&m1, "del /hamaster/v1/turn");
+    m1.ok(&["hamaster", "master", "remove", "m2", "--yes"]);
+
+    // The second votes, and is killed before its host or the spec says so. Neither of the two may go without a word.
     let mut killed = vec!["env", "HAMASTER_CRASH_AT=member.promoted:1"];
     killed.extend(join("m2", "192.0.2.12"));
     let out = m2.run(&killed);
@@ -133,6 +147,8 @@ fn masters_join_at_once_are_replaced_and_leave() {
         assert_eq!(refused.status.code(), Some(3), "it would be a dead voter: {}", said(&refused));
         assert!(said(&refused).contains("hamaster leave"), "{}", said(&refused));
     }
+    let killed = m2.run(&["env", "HAMASTER_CRASH_AT=leave.forgotten:1", "hamaster", "leave", "--yes"]);
+    assert!(said(&killed).contains("crash point"), "{}", said(&killed));
     m2.ok(&["hamaster", "leave", "--yes"]);
     assert_eq!(voters(&m1), ["m1"]);
     token(&m1, &[&m2, &m3]);
@@ -217,4 +233,25 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert!(!voters(stays).contains(&leads));
     assert!(!leaver.path("/etc/kubernetes/pki/ca.key").exists(), "it could still sign for the cluster");
     within(PATIENCE, "its etcd is gone", || !leaver.succeeds(&["systemctl", "is-active", "etcd.service"]));
+}
+
+/// One learner at a time is all that etcd takes: the others wait for it, and each other's turn.
+#[test]
+fn three_join_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    let m1 = first(&lab);
+    let hosts = [host(&lab, "m2", 12), host(&lab, "m3", 13), host(&lab, "m4", 14)];
+    token(&m1, &hosts.each_ref());
+    let joins = hosts.each_ref().map(|host| {
+        let (name, ip) = (format!("m{}", host.ip().octets()[3] - 10), host.ip().to_string());
+        host.spawn(&join(&name, &ip))
+    });
+    for join in joins {
+        let out = join.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    assert_eq!(voters(&m1), ["m1", "m2", "m3", "m4"]);
+    for name in ["m2", "m3", "m4"] {
+        assert!(registered(&m1).contains(&format!("name: {name}")));
+    }
 }

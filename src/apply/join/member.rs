@@ -41,14 +41,6 @@ pub(super) struct Membership<'a, 'm> {
     pub replace: bool,
 }
 
-/// How a way through the table ends.
-pub(super) enum Way {
-    /// This host votes.
-    Votes,
-    /// Another host's learner comes first. Whoever waits for it must not have the turn: that host needs it.
-    After(Member),
-}
-
 /// What a look at the own member says.
 enum Look {
     CaughtUp,
@@ -56,11 +48,12 @@ enum Look {
 }
 
 impl Membership<'_, '_> {
-    /// Makes this host a voter, or tells who comes first.
+    /// Makes this host a voter, or tells whose learner comes first. Whoever waits for that must not have the turn: that
+    /// host needs it.
     ///
     /// # Errors
     /// What is in the way; an own learner that never ran is removed again.
-    pub(super) fn vote(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Way> {
+    pub(super) fn vote(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Option<Member>> {
         let done = self.steps(host, outcome, sink);
         if done.is_err() {
             self.withdraw(host, sink);
@@ -68,7 +61,7 @@ impl Membership<'_, '_> {
         done
     }
 
-    fn steps(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Way> {
+    fn steps(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<Option<Member>> {
         let (mut refused, mut starts) = (None::<Stopwatch>, 0);
         loop {
             if clock::interrupted() {
@@ -99,14 +92,18 @@ impl Membership<'_, '_> {
                             if since >= UNHEALTHY {
                                 return Err(reply.error("add this member"));
                             }
-                            let condition = "etcd to take another member: it pauses for 5 s after each";
+                            let condition = match &reply {
+                                Reply::Unhealthy => "etcd to take another member: it pauses for 5 s after each",
+                                Reply::TooManyLearners => "etcd to take another member: it has a learner",
+                                _ => "etcd to say whether this host is a member: its answer was lost",
+                            };
                             sink(Event::Waiting { condition, since });
                             clock::sleep(EVERY);
                         }
                         Err(reply) => return Err(reply.error("add this member")),
                     }
                 }
-                Next::Await(other) => return Ok(Way::After(other)),
+                Next::Await(other) => return Ok(Some(other)),
                 Next::Start { id, initial_cluster } => {
                     starts += 1;
                     self.note(host, Some(id), Some(initial_cluster))?;
@@ -122,7 +119,7 @@ impl Membership<'_, '_> {
                     if let Look::CaughtUp = self.catch_up(host, id, sink)?
                         && self.promote(id, outcome, sink)?
                     {
-                        return Ok(Way::Votes);
+                        return Ok(None);
                     }
                 }
                 Next::Remove { id, why } => {

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use marker::{Cluster, Marker};
-use member::{Membership, Way, wait_for};
+use member::{Membership, wait_for};
 pub use welcome::welcome;
 
 use crate::admission::{File, Welcome};
@@ -22,7 +22,7 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::peers::Peers;
 use crate::apply::perform::{etcd_client, etcd_tls};
 use crate::apply::record::Ledger;
-use crate::apply::turn::Line;
+use crate::apply::turn::{Line, Turn};
 use crate::apply::wait::interrupted;
 use crate::apply::{Master, Options, Outcome, Run, policy, refusal, selected, stamp};
 use crate::error::{Error, Result};
@@ -169,7 +169,7 @@ pub fn import(host: &mut Host, master: &Master, mut marker: Marker, welcome: &We
         let path = layout.path(&file.path);
         if !ledger.record.files.contains_key(&path) {
             let original = host.backup(&path, &backup)?;
-            ledger.record.files.insert(path.clone(), FileRecord { digest: None, original });
+            ledger.record.files.insert(path.clone(), FileRecord { original, ..FileRecord::default() });
         }
     }
     ledger.record.node = Some(master.this.node.name.clone());
@@ -234,9 +234,13 @@ pub fn join(
         let masters = cluster.masters.iter().map(|m| Node { name: m.name.clone(), ip: m.ip }).collect();
         let mut line = Line::new(&run.master.this, masters, "join")?;
         spec = loop {
-            match line.during(sink, |sink| run.vote(host, (&peers, choice.replace), &mut outcome, sink))? {
-                Voted::Named(spec) => break spec,
-                Voted::After(other) => wait_for(&other, &peers, sink)?,
+            let voted = line.holding(sink, |turn, sink| {
+                let peers = peers.renewed(run.master.this.node.ip, &tls, sink)?;
+                run.vote(host, (&peers, choice.replace, turn), &mut outcome, sink)
+            });
+            match voted? {
+                Ok(spec) => break spec,
+                Err(first) => wait_for(&first, &peers, sink)?,
             }
         };
         run.written
@@ -257,36 +261,28 @@ pub fn join(
     Ok((outcome, members))
 }
 
-/// What came of an attempt to become a voter.
-enum Voted {
-    /// The spec names it.
-    Named(ClusterSpec),
-    /// Another host's learner comes first.
-    After(Member),
-}
-
 impl Run<'_> {
-    /// From a host with a bundle to a voter that the spec names.
+    /// From a host with a bundle to a voter, and the spec that names it; or whose learner comes first.
     fn vote(
         &mut self,
         host: &mut Host,
-        (peers, replace): (&Peers, bool),
+        (peers, replace, turn): (&Peers, bool, &Turn),
         outcome: &mut Outcome,
         sink: Sink<'_>,
-    ) -> Result<Voted> {
+    ) -> Result<Result<ClusterSpec, Member>> {
         if !self.is_voter(host, peers, sink)?
-            && let Way::After(other) = (Membership { run: self, peers, replace }).vote(host, outcome, sink)?
+            && let Some(first) = (Membership { run: self, peers, replace }).vote(host, outcome, sink)?
         {
-            return Ok(Voted::After(other));
+            return Ok(Err(first));
         }
         self.seal(host, outcome, sink)?;
         let this = &self.master.this;
         let client = etcd_client(host, this)?;
-        let spec = register(&client, &this.node, sink)?;
+        let spec = register(&client, &this.node, turn, sink)?;
         fault::point("join.registered");
         // From here on the spec keeps its place. Left where it is, it ends by itself.
         let _ = client.delete(&format!("{}{}", keys::ADMITTED, this.node.name));
-        Ok(Voted::Named(spec))
+        Ok(Ok(spec))
     }
 
     /// The member here has been promoted in an earlier run, and nobody removed it since.
@@ -323,21 +319,23 @@ fn registered(client: &Client, sink: Sink<'_>) -> Result<Option<Record>> {
     }
 }
 
-/// Names `node` in the registered spec, whoever else changes it meanwhile.
-fn register(client: &Client, node: &Node, sink: Sink<'_>) -> Result<ClusterSpec> {
+/// Names `node` in the registered spec, whoever else changes it meanwhile. Only in its turn: who was suspended may find
+/// that this master was removed.
+fn register(client: &Client, node: &Node, turn: &Turn, sink: Sink<'_>) -> Result<ClusterSpec> {
     loop {
         let missing =
             || Error::conflict("the cluster has no spec in etcd").hint("hamaster init    # on its first master");
         let seen = registered(client, sink)?.ok_or_else(missing)?;
-        let registered: Registered = serde_json::from_slice(&seen.value)
-            .map_err(|e| Error::conflict("the registered spec does not read").cause(e))?;
+        let registered = Registered::read(&seen.value)?;
         let spec = spec_with(&registered.spec, node)?;
         let yaml = file::to_yaml(&spec);
         if yaml == registered.spec {
             return Ok(spec);
         }
-        let next = Registered { generation: registered.generation + 1, spec: yaml };
-        let bytes = serde_json::to_vec(&next).map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
-        client.replace(&seen, &bytes)?;
+        let bytes = Registered { generation: registered.generation + 1, spec: yaml }.write()?;
+        if client.replace_in_turn(turn.lease(), &seen, &bytes, None)? {
+            return Ok(spec);
+        }
+        turn.check(client, "this host is not registered")?;
     }
 }

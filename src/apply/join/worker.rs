@@ -86,7 +86,7 @@ fn arrive(host: &mut Host, master: &Master, signed: Vec<Pem>) -> Result<()> {
         ledger
             .record
             .files
-            .insert(crt.clone(), FileRecord { digest: Some(Digest::of(pem.as_bytes())), original: None });
+            .insert(crt.clone(), FileRecord { digest: Some(Digest::of(pem.as_bytes())), ..FileRecord::default() });
         ledger.save(host)?;
         host.write(&crt, pem.as_bytes(), 0o644, Owner::Root)?;
     }

@@ -1,6 +1,5 @@
 //! `hamaster etcd status`.
 
-use std::net::IpAddr;
 use std::process::ExitCode;
 
 use crate::apply::Master;
@@ -45,7 +44,7 @@ fn ask(host: &Host, master: &Master) -> Result<Overview> {
         };
         let mut answers = vec![];
         for member in members {
-            let lag = match address(&member) {
+            let lag = match member.address() {
                 Some(ip) if member.has_started() => member_client(host, this, ip)?.lag().ok(),
                 _ => None,
             };
@@ -59,14 +58,6 @@ fn ask(host: &Host, master: &Master) -> Result<Overview> {
     Err(match why {
         Some(why) => e.cause(why),
         None => e,
-    })
-}
-
-/// Where clients reach it.
-fn address(member: &Member) -> Option<IpAddr> {
-    member.client_urls.iter().chain(&member.peer_urls).find_map(|url| {
-        let url: http::Uri = url.parse().ok()?;
-        url.host()?.trim_matches(['[', ']']).parse().ok()
     })
 }
 
