@@ -10,13 +10,18 @@ use crate::state::report::Report;
 use crate::ui::table;
 
 /// A row for each master of the spec: what its keeper says, or that it says nothing.
-pub(super) fn rows(masters: &[Node], reports: &BTreeMap<String, Report>) -> Vec<Value> {
+pub(super) fn rows(masters: &[Node], reports: &BTreeMap<String, Report>, now: OffsetDateTime) -> Vec<Value> {
+    let why = |name: &str, report: &Report| {
+        let stuck = report.is_stuck(now);
+        let hint = format!("the others wait for it; if it is gone for good: hamaster master remove {name}");
+        report.why.iter().cloned().chain(stuck.then_some(hint)).collect::<Vec<_>>()
+    };
     let row = |m: &Node| {
         let report = reports.get(&m.name);
         json!({
             "name": m.name, "ip": m.ip.to_string(),
             "generation": report.map(|r| r.generation), "standing": report.map_or("silent", |r| r.standing.as_str()),
-            "why": report.map(|r| r.why.clone()).unwrap_or_default(), "since": report.map(|r| r.since.clone()),
+            "why": report.map(|r| why(&m.name, r)).unwrap_or_default(), "since": report.map(|r| r.since.clone()),
             "hamaster": report.map(|r| r.hamaster.clone()),
         })
     };

@@ -160,8 +160,9 @@ pub fn status(global: &Global, ui: &Ui) -> Result<ExitCode> {
         None => json!({ "healthy": false, "error": "below --root nothing runs" }),
     };
     let masters = reports.as_ref().map(|reports| {
-        healthy &= masters::unwell(&master.this.node.name, &master.spec.masters, reports, clock::now()) == 0;
-        masters::rows(&master.spec.masters, reports)
+        let now = clock::now();
+        healthy &= masters::unwell(&master.this.node.name, &master.spec.masters, reports, now) == 0;
+        masters::rows(&master.spec.masters, reports, now)
     });
     let report = json!({
         "node": master.this.node.name, "ip": master.this.node.ip.to_string(), "master": owned,

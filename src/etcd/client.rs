@@ -149,12 +149,18 @@ impl Client {
     /// # Errors
     /// When the member does not answer or the key holds something else.
     pub fn spec(&self) -> Result<Option<Registered>> {
-        let Some(bytes) = self.get(keys::SPEC)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            Error::conflict(format!("etcd key {} does not hold a hamaster spec", keys::SPEC))
-                .cause(e)
-                .hint(format!("etcdctl get {}", keys::SPEC))
-        })
+        Ok(self.spec_at()?.0)
+    }
+
+    /// The same, and etcd's revision at which that was so: for [`Client::await_change`].
+    ///
+    /// # Errors
+    /// As [`Client::spec`].
+    pub fn spec_at(&self) -> Result<(Option<Registered>, i64)> {
+        let answer = self.read(keys::SPEC)?;
+        let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let registered = answer.kvs().first().map(|kv| Registered::read(kv.value())).transpose()?;
+        Ok((registered, revision))
     }
 
     /// Registers `yaml` under the next generation, over what is meant, by compare-and-swap. False when it is registered
@@ -165,7 +171,7 @@ impl Client {
     pub fn put_spec(&self, yaml: &str, over: &Over) -> Result<bool> {
         let answer = self.read(keys::SPEC)?;
         let seen = answer.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision);
-        let registered = self.spec()?;
+        let registered = answer.kvs().first().map(|kv| Registered::read(kv.value())).transpose()?;
         if registered.as_ref().is_some_and(|r| r.spec == yaml) {
             return Ok(false);
         }
@@ -182,8 +188,7 @@ impl Client {
             return Err(faster());
         }
         let generation = registered.map_or(0, |r| r.generation) + 1;
-        let value = serde_json::to_vec(&Registered { generation, spec: yaml.to_owned() })
-            .map_err(|e| Error::apply("cannot encode the spec").cause(e))?;
+        let value = Registered { generation, spec: yaml.to_owned() }.write()?;
         let txn = Txn::new().when([Compare::mod_revision(keys::SPEC, CompareOp::Equal, seen)]).and_then([TxnOp::put(
             keys::SPEC,
             value,
@@ -212,4 +217,26 @@ pub struct Registered {
     pub generation: u64,
     /// The resolved `cluster.yaml`.
     pub spec: String,
+}
+
+impl Registered {
+    /// Reads the key's value.
+    ///
+    /// # Errors
+    /// When it holds something else.
+    pub fn read(value: &[u8]) -> Result<Self> {
+        serde_json::from_slice(value).map_err(|e| {
+            Error::conflict(format!("etcd key {} does not hold a hamaster spec", keys::SPEC))
+                .cause(e)
+                .hint(format!("etcdctl get {}", keys::SPEC))
+        })
+    }
+
+    /// The key's value.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn write(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::apply("cannot encode the spec").cause(e))
+    }
 }

@@ -1,9 +1,10 @@
 //! The keeper: this master follows the cluster's spec. A thread of its own, which may take its time.
 //!
-//! It reads the registered spec every few seconds; a new one, or a look every few minutes, is planned as `hamaster init`
-//! would. What is left to do it does, one master at a time, and tells etcd how it stands.
+//! It watches the registered spec; a new one, or a look every few minutes, is planned as `hamaster init` would. What is
+//! left to do it does, one master at a time, and tells etcd how it stands.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use crate::state::report::{Report, Standing};
 const SERVE_UNIT: &str = "hamaster-serve.service";
 /// Where it runs, it runs a kube-apiserver.
 const KUBELET_UNIT: &str = "kubelet.service";
-/// How often the registered spec is read.
+/// How often the registered spec is read though etcd tells of no change: a watch can be lost without a word.
 const ASK: Duration = Duration::from_secs(5);
 /// How often this host is looked at though nothing is new.
 const LOOK: Duration = Duration::from_secs(300);
@@ -66,7 +67,7 @@ impl Keeper {
             let host = || Host::new("/", Box::new(Systemd));
             let members = Members::new(host()?, this.clone(), &masters);
             let bulletin = Bulletin::new(this.node.name.clone());
-            Ok(Watch { host: host()?, this, members, bulletin, log, seen: None, unready: None })
+            Ok(Watch { host: host()?, this, members, bulletin, log, seen: None, unready: None, outdated: None })
         };
         let work = move || match watch() {
             Ok(watch) => watch.work(),
@@ -93,6 +94,15 @@ struct Watch {
     seen: Option<(u64, Stopwatch, Duration)>,
     /// For which generation, and since when, the kube-apiserver here is not ready.
     unready: Option<(u64, Stopwatch)>,
+    /// The kube-apiserver that a new manifest was to end.
+    outdated: Option<Outdated>,
+}
+
+/// A kube-apiserver that may still run though its manifest is another one by now: it answers as well as ever.
+struct Outdated {
+    processes: BTreeSet<i32>,
+    /// What it runs by.
+    manifest: Option<Vec<u8>>,
 }
 
 /// A master and what is left to do at it.
@@ -104,22 +114,31 @@ struct Plan {
 impl Watch {
     fn work(mut self) {
         while !clock::interrupted() {
-            if let Err(e) = self.attend() {
+            let seen = self.attend();
+            let next = |at| self.members.ask(|c| c.await_change(keys::SPEC, at, ASK, clock::interrupted));
+            if let Err(e) = seen.and_then(next) {
                 self.log.trouble(None, &format!("keeper: {}", words(&e)));
+                clock::sleep(ASK);
             }
-            clock::sleep(ASK);
         }
     }
 
-    /// One look at etcd, and at the host when it is due.
-    fn attend(&mut self) -> Result<()> {
-        let Some(registered) = self.members.ask(|c| c.spec())? else { return Ok(()) };
+    /// One look at etcd, and at the host when it is due; etcd's revision then.
+    fn attend(&mut self) -> Result<i64> {
+        let (registered, revision) = self.members.ask(|c| c.spec_at())?;
+        if let Some(registered) = registered {
+            self.follow(&registered)?;
+        }
+        Ok(revision)
+    }
+
+    fn follow(&mut self, registered: &Registered) -> Result<()> {
         self.bulletin.remember(&mut self.members)?;
         let due = self
             .seen
             .is_none_or(|(generation, since, good)| generation != registered.generation || since.elapsed() >= good);
         if due {
-            let (standing, why) = match self.look(&registered) {
+            let (standing, why) = match self.look(registered) {
                 Ok(Some(seen)) => seen,
                 // It joins, or it leaves: whoever does that is at work.
                 Ok(None) => return Ok(()),
@@ -164,14 +183,11 @@ impl Watch {
     /// Its files are what the spec asks for. It is done with it only when its kube-apiserver runs by them: until then the
     /// next one waits, whoever wrote the files.
     fn rest(&mut self, generation: u64) -> Result<(Standing, Vec<String>)> {
-        if !self.host.units().state(KUBELET_UNIT).is_ok_and(|kubelet| kubelet.active) {
-            return Ok((Standing::Current, vec![]));
-        }
-        let Err(why) = apiserver::answers(&self.host, &self.this)? else {
+        let Err(why) = self.serves()? else {
             self.unready = None;
             return Ok((Standing::Current, vec![]));
         };
-        let why = vec![format!("its kube-apiserver is not ready: {why}")];
+        let why = vec![why];
         let since = match self.unready {
             Some((of, since)) if of == generation => since,
             _ => self.unready.insert((generation, Stopwatch::start())).1,
@@ -179,6 +195,27 @@ impl Watch {
         let failed = |last: &Report| (last.generation, last.standing) == (generation, Standing::Failed);
         let late = since.elapsed() > apiserver::DEADLINE || self.bulletin.last().is_some_and(failed);
         Ok((if late { Standing::Failed } else { Standing::Applying }, why))
+    }
+
+    /// Whether a kube-apiserver runs here by its manifest, where one is to run; if not, why.
+    fn serves(&mut self) -> Result<std::result::Result<(), String>> {
+        if !self.host.units().state(KUBELET_UNIT)?.active {
+            let record = observe::record(&self.host, &self.this.layout.record())?;
+            let kept = record.units.contains_key(KUBELET_UNIT);
+            return Ok(if kept { Err(format!("{KUBELET_UNIT} does not run")) } else { Ok(()) });
+        }
+        if let Some(outdated) = &self.outdated {
+            let same = self.host.read(&self.manifest())? == outdated.manifest;
+            if !same && !apiserver::processes().is_disjoint(&outdated.processes) {
+                return Ok(Err("the kubelet has not taken kube-apiserver's new manifest".to_owned()));
+            }
+            self.outdated = None;
+        }
+        Ok(apiserver::answers(&self.host, &self.this)?.map_err(|why| format!("its kube-apiserver is not ready: {why}")))
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.this.layout.manifests().join("kube-apiserver.yaml")
     }
 
     /// What is left to do here. `None`: this host is no master of the spec, or not wholly.
@@ -245,9 +282,9 @@ impl Watch {
         let path = self.this.layout.cluster_yaml();
         let Some(found) = self.host.read(&path)?.map(|bytes| Digest::of(&bytes)) else { return Ok(false) };
         let record = observe::record(&self.host, &self.this.layout.record())?;
-        let ours = record.files.get(&path).and_then(|f| f.digest);
+        let ours = record.files.get(&path).is_some_and(|known| known.wrote(found));
         let wanted = Digest::of(crate::spec::file::to_yaml(&master.spec).as_bytes());
-        Ok(found != wanted && ours != Some(found))
+        Ok(found != wanted && !ours)
     }
 
     /// Applies what is left as soon as no other master changes.
@@ -285,8 +322,7 @@ impl Watch {
         }
         self.say(registered.generation, Standing::Applying, vec![])?;
         // Not by the plan: a certificate that is issued in it changes the manifest, too.
-        let manifest = self.this.layout.manifests().join("kube-apiserver.yaml");
-        let (before, old) = (self.host.read(&manifest)?, apiserver::processes());
+        let (before, old) = (self.host.read(&self.manifest())?, apiserver::processes());
         let log = self.log.clone();
         let mut tell = |event: Event<'_>| match event {
             Event::StepDone { action, changed: true } => log.say(None, &format!("keeper: {action}")),
@@ -294,7 +330,8 @@ impl Watch {
             _ => {}
         };
         apply::init(&mut self.host, &master, &Options::default(), preview, &mut tell)?;
-        if self.host.read(&manifest)? != before && !old.is_empty() {
+        if self.host.read(&self.manifest())? != before && !old.is_empty() {
+            self.outdated = Some(Outdated { processes: old.clone(), manifest: before });
             apiserver::replaced(&self.host, &self.this, &old, &mut tell)?;
         }
         self.renew(&master)?;

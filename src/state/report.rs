@@ -50,9 +50,13 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 impl Report {
     /// Nobody has to do anything about it.
     pub fn is_well(&self, now: OffsetDateTime) -> bool {
+        self.standing.is_well() && !self.is_stuck(now)
+    }
+
+    /// It has been changing for too long: it may be dead, and the others wait for it.
+    pub fn is_stuck(&self, now: OffsetDateTime) -> bool {
         let since = OffsetDateTime::parse(&self.since, &Rfc3339);
-        let stuck = self.standing == Standing::Applying && since.is_ok_and(|since| now - since > LONG);
-        self.standing.is_well() && !stuck
+        self.standing == Standing::Applying && since.is_ok_and(|since| now - since > LONG)
     }
 }
 

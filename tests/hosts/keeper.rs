@@ -23,12 +23,16 @@ fn all_current(on: &Machine, masters: usize) -> bool {
     rows.len() == masters && rows.iter().all(|r| r["standing"] == "current") && generations.len() == 1
 }
 
+/// With etcd's own client, as root of `on` may.
+fn etcdctl(on: &Machine, words: &str) -> String {
+    let script = "export ETCDCTL_API=3; timeout 3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
+                  --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
+    on.ok(&["sh", "-c", &format!("{script} {words}")])
+}
+
 /// Everything the keepers ever said, as etcd's history has it: who, and how it stood.
 fn history(on: &Machine) -> Vec<(String, String)> {
-    let script = "export ETCDCTL_API=3; timeout 3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                  --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key \
-                  watch --rev=1 --prefix /hamaster/v1/masters/ || true";
-    let text = on.ok(&["sh", "-c", script]);
+    let text = etcdctl(on, "watch --rev=1 --prefix /hamaster/v1/masters/ || true");
     let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
     let put = |l: &[&str]| {
         let report: serde_json::Value = serde_json::from_str(l.get(2)?).ok()?;
@@ -132,4 +136,22 @@ fn certificates_that_are_due_are_renewed_with_no_command() {
     let served = "openssl s_client -connect 192.0.2.11:2379 -CAfile /etc/etcd/pki/ca.crt </dev/null 2>/dev/null |
                   openssl x509 -noout -checkend 25920000";
     m1.ok(&["sh", "-c", served]);
+}
+
+#[test]
+fn a_spec_of_a_newer_hamaster_is_left_alone_by_an_older_one() {
+    let Some(lab) = Lab::new() else { return };
+    let m1 = first(&lab);
+    let mut value: serde_json::Value =
+        serde_json::from_str(&etcdctl(&m1, "get --print-value-only /hamaster/v1/spec")).unwrap();
+    let newer = format!("{}future: {{}}\n", value["spec"].as_str().unwrap());
+    (value["spec"], value["generation"]) = (newer.into(), (value["generation"].as_u64().unwrap() + 1).into());
+    m1.write("/srv/spec", &value.to_string(), 0o600);
+    etcdctl(&m1, "put /hamaster/v1/spec </srv/spec");
+    let refused = m1.run(&["hamaster", "init", "--yes", "--ignore-preflight", "all", "--lb-ip", "192.0.2.77"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
+    assert!(said(&refused).contains("a newer hamaster's") && said(&refused).contains("future"), "{}", said(&refused));
+    let blocked = || status(&m1)["masters"][0]["standing"] == "blocked";
+    within(PATIENCE, "its keeper says so", blocked);
+    assert!(etcdctl(&m1, "get --print-value-only /hamaster/v1/spec").contains("future"));
 }

@@ -3,12 +3,15 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use hamaster::etcd::client::Over;
+use hamaster::etcd::keys;
 use hamaster::pki::issue::{self, Issuer};
 use hamaster::pki::{catalog, inspect};
 use time::OffsetDateTime;
 
 use crate::master::{HAMASTER, Master};
 use crate::wire::{HERE, tls};
+use crate::{DEADLINE, until};
 
 #[test]
 fn sigterm_ends_it_and_its_manager_hears_of_it() {
@@ -16,6 +19,27 @@ fn sigterm_ends_it_and_its_manager_hears_of_it() {
     assert!(m1.stop().success(), "{}", m1.log());
     assert_eq!(m1.told(), "STOPPING=1");
     m1.logged("ended");
+}
+
+/// What the keeper lives by.
+#[test]
+fn who_waits_for_a_change_of_the_spec_hears_of_it_and_of_nothing_else() {
+    let (m1, never) = (Master::new(), 2 * DEADLINE);
+    let client = m1.client();
+    let (registered, revision) = client.spec_at().unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| m1.client().await_change(keys::SPEC, revision, never, || false));
+        assert!(client.put_if_absent("/hamaster/v1/other", b"").unwrap());
+        assert!(!waits.is_finished());
+        let other = format!("{}# other\n", registered.unwrap().spec);
+        assert!(client.put_spec(&other, &Over::Anything).unwrap());
+        until("it hears of it", || waits.is_finished().then_some(()));
+        waits.join().unwrap().unwrap();
+    });
+    // It was changed before anybody waited.
+    client.await_change(keys::SPEC, revision, never, || false).unwrap();
+    let (_, revision) = client.spec_at().unwrap();
+    client.await_change(keys::SPEC, revision, never, || true).unwrap();
 }
 
 #[test]

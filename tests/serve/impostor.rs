@@ -66,10 +66,10 @@ fn is_told(error: &Error, words: &str) {
     assert!(said.contains(words) && said.ends_with("nothing was sent to it"), "{said}");
 }
 
-/// First that the fake would notice: with a master's own certificate it hears the whole request.
 /// Who serves, with which chain and key, and what the joiner says of it.
 type Case<'c> = (&'c str, &'c [&'c [u8]], &'c [u8], &'c str);
 
+/// First that the fake would notice: with a master's own certificate it hears the whole request.
 #[test]
 fn who_is_no_master_of_the_cluster_hears_nothing() {
     let m1 = Master::dormant(None);

@@ -21,6 +21,8 @@ pub(crate) fn tcp(m1: &Master, source: Ipv4Addr) -> io::Result<TcpStream> {
     connect(&fd, &m1.door())?;
     let stream = TcpStream::from(fd);
     stream.set_read_timeout(Some(DEADLINE))?;
+    // Or the request waits for the 40 ms after which the handshake's end is acknowledged.
+    stream.set_nodelay(true)?;
     Ok(stream)
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, WatchOptions};
 
 use super::Client;
 use crate::error::{Error, Result};
 use crate::etcd::keys;
 use crate::state::report::Report;
+
+/// How often whoever waits for a change looks whether it shall stop.
+const STOPS: Duration = Duration::from_millis(250);
 
 /// A key as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,39 @@ impl Client {
         Ok(found.kvs().iter().map(record).collect())
     }
 
+    /// Waits until `key` is changed after `revision`, for as long as `within`, and not longer than until `stop` says so.
+    ///
+    /// # Errors
+    /// When the member does not answer, or cannot tell any more what came after that.
+    pub fn await_change(&self, key: &str, revision: i64, within: Duration, stop: impl Fn() -> bool) -> Result<()> {
+        let failed = || Error::apply(format!("etcd at {}: cannot watch {key}", self.member));
+        let options = WatchOptions::new().with_start_revision(revision + 1);
+        let watched = async {
+            let mut stream = self.inner.clone().watch(key, Some(options)).await.map_err(|e| failed().cause(e))?;
+            while let Some(answer) = stream.message().await.map_err(|e| failed().cause(e))? {
+                if answer.canceled() {
+                    return Err(failed().cause(answer.cancel_reason()));
+                }
+                if !answer.events().is_empty() {
+                    return Ok(());
+                }
+            }
+            Err(failed().cause("it ended the watch"))
+        };
+        let stopped = async {
+            while !stop() {
+                tokio::time::sleep(STOPS).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                seen = watched => seen,
+                () = stopped => Ok(()),
+                () = tokio::time::sleep(within) => Ok(()),
+            }
+        })
+    }
+
     /// What the masters' keepers say, by the master's name. What does not read is left out.
     ///
     /// # Errors
@@ -69,11 +105,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::replace`].
-    pub fn replace_in_turn(&self, lease: i64, seen: &Record, value: &[u8], gone: &str) -> Result<bool> {
+    pub fn replace_in_turn(&self, lease: i64, seen: &Record, value: &[u8], gone: Option<&str>) -> Result<bool> {
         let unchanged = Compare::mod_revision(seen.key.as_str(), CompareOp::Equal, seen.revision);
+        let put = TxnOp::put(seen.key.as_str(), value, None);
+        let delete = gone.map(|key| TxnOp::delete(key, None));
         let txn = Txn::new()
             .when([Compare::lease(keys::TURN, CompareOp::Equal, lease), unchanged])
-            .and_then([TxnOp::put(seen.key.as_str(), value, None), TxnOp::delete(gone, None)]);
+            .and_then(std::iter::once(put).chain(delete).collect::<Vec<_>>());
         let answer = self.call(&format!("change {}", seen.key), async |mut c| c.txn(txn).await)?;
         Ok(answer.succeeded())
     }
