@@ -4,6 +4,7 @@
 //!   console block `$ ` starts a command, and what follows is its output: line by line, where `…` stands for anything,
 //!   and a line of nothing but `…` for any lines. `# exit code N` behind a command says how it ends, 0 otherwise.
 //! - `<!-- runs: below a root -->` before a block: it is about a whole host, so `sudo` is dropped and an empty root used.
+//! - `<!-- runs: on HOST -->` before a block: it is about several hosts, and `tests/hosts/readme.rs` runs it.
 //! - `<!-- runs: by itself -->` before a block: the commands that run these very tests. They exist and can be executed.
 //! - A block ```` ```yaml ```` is read as a cluster.yaml, or by its kind as an elect.yaml.
 //! - Any other mark or language fails, but for `text`, which is a picture.
@@ -181,6 +182,7 @@ fn every_command_shown_is_run() {
                 let mode = fs::metadata(Path::new(REPOSITORY).join(s.command)).unwrap().permissions().mode();
                 assert_eq!(mode & 0o111, 0o111, "{} cannot be executed", s.command);
             }),
+            (Some(mark), "sh") if mark.starts_with("on ") => {}
             (mark, language) => panic!("README.md:{}: no rule for {mark:?} {language:?}", block.line),
         }
     }

@@ -16,5 +16,6 @@ mod keeper;
 mod kubelet;
 mod lab;
 mod machine;
+mod readme;
 mod tree;
 mod worker;

@@ -21,7 +21,7 @@ election:
   mode: native
 ";
 
-fn master(lab: &Lab) -> Machine<'_> {
+pub fn master(lab: &Lab) -> Machine<'_> {
     let mut host = lab.machine("m1", 11);
     host.boot();
     host.write("/etc/cluster.yaml", CLUSTER, 0o644);
@@ -32,7 +32,7 @@ fn master(lab: &Lab) -> Machine<'_> {
 }
 
 /// With everything that a worker is made of, and no etcd.
-fn bare_host(lab: &Lab) -> Machine<'_> {
+pub fn bare_host(lab: &Lab) -> Machine<'_> {
     let mut host = lab.machine("w1", 21);
     for (path, version) in [
         ("/usr/local/bin/kubelet", "Kubernetes v1.20.2"),

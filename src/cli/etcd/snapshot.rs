@@ -126,7 +126,13 @@ fn save(args: &SaveArgs, global: &Global, ui: &Ui) -> Result<()> {
         );
         return Ok(());
     }
-    ui.out(&format!("{} {}\n", ui.paint(Tone::Good, "saved"), about(&saved.path, &saved.manifest)));
+    let what = format!("{} {}", ui.paint(Tone::Good, "saved"), about(&saved.path, &saved.manifest));
+    // A key that is shown is the result: it may be on its way into a file.
+    if args.new_key {
+        ui.say(&what)
+    } else {
+        ui.out(&format!("{what}\n"))
+    }
     for path in &removed {
         ui.say(&format!("removed {}", host.shown(path).display()));
     }
