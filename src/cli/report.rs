@@ -67,13 +67,11 @@ pub fn render(args: &RenderArgs, ui: &Ui) -> Result<()> {
         external_ca: false,
     };
     let desired = compose::desired(&spec, &this, &tools, &templates, &given)?;
-    let balancer = crate::render::load_balancer(&spec, &templates)?;
     let mut written = vec![];
     for file in &desired.files {
         let bytes = planner::final_bytes(file, &desired, &Observed::default());
         written.push((file.path.clone(), bytes, file.mode));
     }
-    written.extend(balancer.into_iter().map(|(path, bytes)| (Path::new("/loadbalancer").join(path), bytes, 0o644)));
     resolve::in_out_dir(&args.out, |out| {
         let mut host = Host::new(out, Box::new(NoUnits))?;
         for (path, bytes, mode) in &written {

@@ -1,14 +1,17 @@
-//! Load balancers before the apiservers, for hosts that hamaster does not manage: configuration to copy.
+//! Load balancers before the apiservers. hamaster runs none: every master holds the configuration, which follows the spec,
+//! to be copied or fetched from any of them, or used where it is.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Templates;
+use super::{Input, Rendered, Templates};
 use crate::error::{Error, Result};
 use crate::pki::catalog::APISERVER_PORT;
 use crate::spec::{Address, ClusterSpec};
+use crate::state::desired::ManagedFile;
+use crate::state::{Owner, PhaseId};
 
 /// haproxy.cfg and nginx.conf
 #[derive(Serialize)]
@@ -31,6 +34,21 @@ struct Keepalived {
     virtual_router_id: u8,
     virtual_ip: String,
     port: u16,
+}
+
+/// The same for every master of the cluster.
+pub(super) fn files(input: &Input, out: &mut Rendered) -> Result<()> {
+    let dir = input.this.layout.load_balancer();
+    let file = |(name, bytes): (PathBuf, Vec<u8>)| ManagedFile {
+        phase: PhaseId::ControlPlane,
+        path: dir.join(name),
+        mode: 0o644,
+        owner: Owner::Root,
+        bytes,
+        inputs: vec![],
+    };
+    out.files.extend(load_balancer(input.spec, out.templates)?.into_iter().map(file));
+    Ok(())
 }
 
 /// `haproxy.cfg`, `nginx.conf` and, when the first address of the load balancer is an IP to share, `keepalived.conf`.

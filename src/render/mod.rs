@@ -84,6 +84,7 @@ pub fn files(input: &Input, templates: &Templates) -> Result<Vec<ManagedFile>> {
         manifests::files(input, &mut out)?;
         election::files(input, &mut out)?;
         snapshots::files(input, &mut out)?;
+        balancer::files(input, &mut out)?;
     }
     out.files.sort_by_key(|f| f.phase);
     Ok(out.files)

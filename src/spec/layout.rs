@@ -89,6 +89,11 @@ impl Layout {
         self.config().join("cluster.yaml")
     }
 
+    /// What load balancers before the masters are to do.
+    pub fn load_balancer(&self) -> PathBuf {
+        self.config().join("loadbalancer")
+    }
+
     /// `/var/lib/hamaster`
     pub fn state(&self) -> PathBuf {
         self.path("/var/lib/hamaster")

@@ -97,12 +97,13 @@ fn hostile(s: &str, minor: u32) -> ClusterSpec {
     spec.kubernetes.apiserver_extra_args = BTreeMap::from([("audit-log-format".into(), s.into())]);
     spec.kubernetes.kubelet_extra_args = BTreeMap::from([("node-labels".into(), s.into())]);
     spec.election.image = s.into();
-    spec.masters[0].name = s.into();
     spec
 }
 
+/// For a node that is named like the cluster. Where the masters are listed, only words can stand: see below.
 fn rendered(spec: &ClusterSpec, token: &str) -> Set {
-    let (this, mut tools) = (this(spec), render::assumed_tools(spec));
+    let (mut this, mut tools) = (this(spec), render::assumed_tools(spec));
+    this.node.name.clone_from(&spec.name);
     tools.resolv_conf = Some(spec.name.clone().into());
     let etcd = EtcdStart { sealed: false, token, initial_cluster: None };
     Set::render(&Input {
