@@ -50,7 +50,7 @@ pub enum Role {
     Worker,
 }
 
-/// What the store has of a token. Its expiry is its lease's.
+/// What the store has of a token. A lease of the store's takes it away when it has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
@@ -66,7 +66,8 @@ pub struct Stored {
     /// Hosts that have: each may come again, as often as its join is interrupted, without another use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bearers: Vec<Bearer>,
-    /// When it ends, in seconds since 1970: for people, the lease decides.
+    /// When it ends, in seconds since 1970. Its lease alone does not decide: whenever etcd elects a leader, every lease
+    /// begins anew (<https://github.com/etcd-io/etcd/issues/9888>), and a snapshot that is restored has all there were.
     pub expires: i64,
 }
 
@@ -89,6 +90,9 @@ pub enum Denied {
     /// The secret is another one.
     #[error("wrong secret")]
     WrongSecret,
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
     /// It is for another host.
     #[error("made for another node")]
     OtherNode,
@@ -159,14 +163,24 @@ impl Token {
 
 impl Stored {
     /// What the store must have of it once the host `node` has been admitted as a `role`; `None` when nothing changes,
-    /// because it comes again. `secret` and `attempt` are what it presents. Hashes are compared in constant time, and the
+    /// because it comes again. `secret` and `attempt` are what it presents, `now` is in seconds since 1970. Hashes are compared in constant time, and the
     /// secret's first: who does not know it learns nothing of the rest.
     ///
     /// # Errors
     /// Why it is not admitted.
-    pub fn admit(&self, secret: &[u8], attempt: &[u8], node: &str, role: Role) -> Result<Option<Self>, Denied> {
+    pub fn admit(
+        &self,
+        secret: &[u8],
+        attempt: &[u8],
+        node: &str,
+        role: Role,
+        now: i64,
+    ) -> Result<Option<Self>, Denied> {
         if !same(&Digest::of(secret), &self.secret_hash) {
             return Err(Denied::WrongSecret);
+        }
+        if now >= self.expires {
+            return Err(Denied::Expired);
         }
         if self.role != role {
             return Err(Denied::OtherRole);

@@ -11,7 +11,7 @@ fn token(seed: u8) -> Token {
 }
 
 fn stored(token: &Token, role: Role) -> Stored {
-    Stored { secret_hash: token.secret_hash(), role, node: None, uses: 1, bearers: vec![], expires: 0 }
+    Stored { secret_hash: token.secret_hash(), role, node: None, uses: 1, bearers: vec![], expires: NOW + 1 }
 }
 
 #[test]
@@ -43,13 +43,15 @@ fn its_secret_is_in_no_debug_and_no_error() {
 }
 
 const ATTEMPT: &[u8] = b"what m2 is known by";
+/// In seconds since 1970.
+const NOW: i64 = 1_800_000_000;
 
 #[test]
 fn nobody_gets_more_than_the_token_was_made_for() {
     let made = token(1);
     let secret = made.secret().expose();
     let (master, worker) = (stored(&made, Role::Master), stored(&made, Role::Worker));
-    let admit = |of: &Stored, node: &str, role| of.admit(secret, ATTEMPT, node, role).map(|used| used.is_some());
+    let admit = |of: &Stored, node: &str, role| of.admit(secret, ATTEMPT, node, role, NOW).map(|used| used.is_some());
     assert_eq!(admit(&master, "m2", Role::Master), Ok(true));
     assert_eq!(admit(&worker, "w1", Role::Worker), Ok(true));
     assert_eq!(admit(&worker, "w1", Role::Master), Err(Denied::OtherRole));
@@ -57,12 +59,15 @@ fn nobody_gets_more_than_the_token_was_made_for() {
     let bound = Stored { node: Some("m2".to_owned()), ..master.clone() };
     assert_eq!(admit(&bound, "m2", Role::Master), Ok(true));
     assert_eq!(admit(&bound, "m3", Role::Master), Err(Denied::OtherNode));
+    // Whatever its lease says: etcd lets it begin anew.
+    let late = Stored { expires: NOW, ..master.clone() };
+    assert_eq!(admit(&late, "m2", Role::Master), Err(Denied::Expired));
     let spent = Stored { uses: 0, ..master.clone() };
     assert_eq!(admit(&spent, "m2", Role::Master), Err(Denied::UsedUp));
     // Whoever does not know the secret learns nothing of the rest.
-    for of in [&master, &worker, &bound, &spent] {
+    for of in [&master, &worker, &bound, &late, &spent] {
         for wrong in [&b""[..], &secret[..31], token(2).secret().expose()] {
-            assert_eq!(of.admit(wrong, ATTEMPT, "m3", Role::Master), Err(Denied::WrongSecret));
+            assert_eq!(of.admit(wrong, ATTEMPT, "m3", Role::Master, NOW), Err(Denied::WrongSecret));
         }
     }
 }
@@ -71,11 +76,11 @@ fn nobody_gets_more_than_the_token_was_made_for() {
 fn a_host_that_was_interrupted_comes_again_and_nobody_in_its_name() {
     let made = token(3);
     let secret = made.secret().expose();
-    let used = stored(&made, Role::Master).admit(secret, ATTEMPT, "m2", Role::Master).unwrap().unwrap();
+    let used = stored(&made, Role::Master).admit(secret, ATTEMPT, "m2", Role::Master, NOW).unwrap().unwrap();
     assert_eq!(used.uses, 0);
-    assert_eq!(used.admit(secret, ATTEMPT, "m2", Role::Master), Ok(None));
-    assert_eq!(used.admit(secret, b"another", "m2", Role::Master), Err(Denied::OtherBearer));
-    assert_eq!(used.admit(secret, ATTEMPT, "m3", Role::Master), Err(Denied::UsedUp));
+    assert_eq!(used.admit(secret, ATTEMPT, "m2", Role::Master, NOW), Ok(None));
+    assert_eq!(used.admit(secret, b"another", "m2", Role::Master, NOW), Err(Denied::OtherBearer));
+    assert_eq!(used.admit(secret, ATTEMPT, "m3", Role::Master, NOW), Err(Denied::UsedUp));
     assert!(!serde_json::to_string(&used).unwrap().contains("known by"));
 }
 

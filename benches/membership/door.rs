@@ -53,7 +53,7 @@ fn checks(m1: &Master) {
         (random[38], random[39]) = ((n / 32 % 32) as u8, (n % 32) as u8);
         let token = Token::new(&random, m1.pin());
         let (secret_hash, role) = (token.secret_hash(), Role::Master);
-        let stored = Stored { secret_hash, role, node: None, uses: 1, bearers: vec![], expires: 0 };
+        let stored = Stored { secret_hash, role, node: None, uses: 1, bearers: vec![], expires: i64::MAX };
         assert!(client.create_token(&token.id, &stored, Duration::from_secs(3600)).unwrap());
         token
     };
@@ -62,7 +62,7 @@ fn checks(m1: &Master) {
     let (begin, before) = (Instant::now(), own());
     for token in &tokens {
         let found = client.token(&token.id).unwrap().unwrap();
-        let used = found.stored.admit(token.secret().expose(), b"an attempt", "m2", Role::Master).unwrap();
+        let used = found.stored.admit(token.secret().expose(), b"an attempt", "m2", Role::Master, 0).unwrap();
         assert!(client.use_token(&found, &used.unwrap()).unwrap());
     }
     let rate = |time: Duration| f64::from(TOKENS) / time.as_secs_f64();

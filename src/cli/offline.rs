@@ -112,7 +112,16 @@ impl BundleArgs {
                 .hint("hamaster token create --offline FILE    # on a master")
                 .hint("date    # is this host's clock right?"));
         }
-        read(&entries, WELCOME, file)
+        let welcome: Welcome = read(&entries, WELCOME, file)?;
+        match welcome.schema.as_str() {
+            admission::WELCOME => Ok(welcome),
+            other => Err(Error::refused(format!(
+                "{shown} holds `{}`, and this version reads {}",
+                other.escape_debug(),
+                admission::WELCOME
+            ))
+            .hint("hamaster --version    # here and on the master that made it")),
+        }
     }
 
     fn key(&self, ui: &Ui) -> Result<Key> {
@@ -131,5 +140,6 @@ impl BundleArgs {
 fn read<T: serde::de::DeserializeOwned>(entries: &[Entry], name: &str, file: &Path) -> Result<T> {
     let broken = || Error::refused(format!("{} holds no {name} that reads", file.display()));
     let entry = entries.iter().find(|e| e.name == name).ok_or_else(broken)?;
-    serde_json::from_slice(entry.bytes.expose()).map_err(|e| broken().cause(e))
+    // Not the parser's words: they may show what it stumbled on, a key.
+    serde_json::from_slice(entry.bytes.expose()).map_err(|_| broken())
 }

@@ -11,7 +11,7 @@ use crate::apply::perform::etcd_client;
 use crate::cli::{offline, resolve};
 use crate::error::{Error, Problem, Result};
 use crate::etcd::client::{Client, Found};
-use crate::host::{Host, NoUnits};
+use crate::host::{Host, NoUnits, clock};
 use crate::spec::{ThisNode, address, units};
 use crate::token::{Role, Stored, TTL, Token, TokenId};
 use crate::ui::{Format, Ui, table};
@@ -163,7 +163,8 @@ fn list(args: &MasterArgs, ui: &Ui) -> Result<()> {
     let mut rows = vec![];
     for token in etcd.tokens()? {
         // One that ended between the two questions is not listed.
-        if let Some(left) = etcd.token_life(&token)? {
+        let ends = Duration::from_secs((token.stored.expires - clock::now().unix_timestamp()).try_into().unwrap_or(0));
+        if let Some(left) = etcd.token_life(&token)?.map(|left| left.min(ends)).filter(|left| !left.is_zero()) {
             rows.push((token, left));
         }
     }

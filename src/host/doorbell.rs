@@ -71,10 +71,10 @@ async fn call(master: SocketAddr, pin: &Digest, body: Vec<u8>) -> Result<Welcome
     let url = format!("https://{SERVER_NAME}:{}{PATH}", master.port());
     let sent = client.post(url).header("content-type", "application/json").body(body).send().await;
     let answer = match (sent, pinned.refused.get()) {
-        (_, Some(why)) => {
+        (_, Some(Doubt { why, hint })) => {
             return Err(Unanswered::Next {
                 why: format!("{why}; nothing was sent to it"),
-                hint: Some("compare the address with the one `hamaster token create` printed".to_owned()),
+                hint: Some((*hint).to_owned()),
                 refused: true,
             });
         }
@@ -135,13 +135,26 @@ fn refusal_of(status: u16, body: &[u8]) -> Unanswered {
     }
 }
 
+/// Why a server is not believed.
+#[derive(Debug, Clone)]
+struct Doubt {
+    why: String,
+    hint: &'static str,
+}
+
+impl Doubt {
+    fn of(why: impl Into<String>) -> Self {
+        Self { why: why.into(), hint: "compare the address with the one `hamaster token create` printed" }
+    }
+}
+
 /// Trusts the certificate whose public key has this digest, wherever it is in the chain, and nothing else.
 #[derive(Debug, Clone)]
 struct Pinned {
     pin: Digest,
     provider: Arc<CryptoProvider>,
     /// Why the server was not believed: the TLS library's alert would say less.
-    refused: Arc<OnceLock<String>>,
+    refused: Arc<OnceLock<Doubt>>,
 }
 
 impl Pinned {
@@ -177,26 +190,35 @@ impl Pinned {
         leaf: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, String> {
+    ) -> Result<ServerCertVerified, Doubt> {
         let is_pinned = |c: &&CertificateDer<'_>| inspect::cert(c).is_ok_and(|c| c.spki == self.pin);
         let Some(ca) = chain.iter().find(is_pinned) else {
-            return Err("this server is another cluster's or an impostor: its chain does not hold the CA of the token"
-                .to_owned());
+            let what = "this server is another cluster's or an impostor: its chain does not hold the CA of the token";
+            return Err(Doubt::of(what));
         };
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(ca.clone().into_owned()).map_err(|e| format!("the CA's certificate does not read: {e}"))?;
+        let unread = |e| Doubt::of(format!("the CA's certificate does not read: {e}"));
+        roots.add(ca.clone().into_owned()).map_err(unread)?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
             .build()
-            .map_err(|e| e.to_string())?;
-        let name = ServerName::try_from(SERVER_NAME).map_err(|e| e.to_string())?;
+            .map_err(|e| Doubt::of(e.to_string()))?;
+        let name = ServerName::try_from(SERVER_NAME).map_err(|e| Doubt::of(e.to_string()))?;
         let judged = verifier.verify_server_cert(leaf, chain, &name, &[], now);
-        let believed = judged.map_err(|e| {
-            format!("this server may be an impostor: it does not prove to be a master of the token's cluster: {e}")
+        let believed = judged.map_err(|e| match e {
+            rustls::Error::InvalidCertificate(
+                CertificateError::NotValidYetContext { .. } | CertificateError::ExpiredContext { .. },
+            ) => Doubt {
+                why: format!("by this host's clock its certificate is not valid now: {e}"),
+                hint: "date    # is this host's clock right? on the master: hamaster certs check",
+            },
+            _ => Doubt::of(format!(
+                "this server may be an impostor: it does not prove to be a master of the token's cluster: {e}"
+            )),
         })?;
         // A certificate without extended key usage may be anything: not here.
         match inspect::cert(leaf) {
             Ok(leaf) if leaf.server => Ok(believed),
-            _ => Err("this server may be an impostor: its certificate is not made for servers".to_owned()),
+            _ => Err(Doubt::of("this server may be an impostor: its certificate is not made for servers")),
         }
     }
 }

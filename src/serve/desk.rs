@@ -17,7 +17,7 @@ use crate::apply::members::Members;
 use crate::error::{Error, Result};
 use crate::etcd::client::{Found, Registered};
 use crate::etcd::keys;
-use crate::host::{Host, NoUnits};
+use crate::host::{Host, NoUnits, clock};
 use crate::spec::file::{Overrides, load};
 use crate::spec::{ClusterSpec, ThisNode};
 use crate::token::{Denied, Role, Stored};
@@ -84,11 +84,20 @@ impl Desk {
         let health: Health = Arc::new(Mutex::new(Err("etcd was not asked yet".to_owned())));
         let masters = spec.masters.clone();
         let told = health.clone();
-        let work = move || -> Result<()> {
-            let host = || Host::new("/", Box::new(NoUnits));
-            let members = Members::new(host()?, this.clone(), &masters);
-            Clerk { host: host()?, this, members, log, health: told }.work(&todo);
-            Ok(())
+        let clerk = {
+            let (told, log) = (told.clone(), log.clone());
+            move || -> Result<Clerk> {
+                let host = || Host::new("/", Box::new(NoUnits));
+                let members = Members::new(host()?, this.clone(), &masters);
+                Ok(Clerk { host: host()?, this, members, log, health: told })
+            }
+        };
+        let work = move || match clerk() {
+            Ok(clerk) => clerk.work(&todo),
+            Err(e) => {
+                log.say(None, &format!("admits nobody: {e}"));
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Err(e.to_string());
+            }
         };
         let started = std::thread::Builder::new().name("desk".into()).spawn(work);
         started.map_err(|e| Error::apply("cannot start the desk").cause(e))?;
@@ -172,9 +181,8 @@ impl Clerk {
                     Role::Worker => format!("{files} files, {signed} certificates"),
                 };
                 self.log.say(Some(from), &format!("admitted {node} at {ip} as a {role} by token {token}: {given}"));
-                self.found(Ok(&()));
             }
-            Err(Refused::Trouble(e)) => self.found(Err(e)),
+            Err(Refused::Trouble(_)) => {}
             Err(refused) => {
                 let why = match refused {
                     Refused::Denied(denied) => denied.to_string(),
@@ -184,6 +192,11 @@ impl Clerk {
                 self.log.trouble(Some(from), &format!("refused {node} at {ip} as a {role}, token {token}: {why}"));
             }
         }
+        // Whoever was told no was told so by what etcd holds.
+        self.found(match &answer {
+            Err(Refused::Trouble(e)) => Err(e),
+            _ => Ok(&()),
+        });
         answer
     }
 
@@ -200,7 +213,7 @@ impl Clerk {
             if used {
                 let error = format!("another host is admitted as {} at this moment", request.node);
                 let race = || Refused::Taken(Refusal { error, hint: None });
-                return claim.make(&mut self.members, request)?.then_some(welcome).ok_or_else(race);
+                return claim.make(&mut self.members, request, bound)?.then_some(welcome).ok_or_else(race);
             }
             known = self.judge(request)?;
         }
@@ -211,7 +224,8 @@ impl Clerk {
     fn judge(&mut self, request: &Request) -> Result<(Found, Option<Stored>), Refused> {
         let found = self.members.ask(|c| c.token(&request.token))?.ok_or(Denied::Unknown)?;
         let (secret, attempt) = (request.secret.0.expose(), request.attempt.0.expose());
-        let used = found.stored.admit(secret, attempt, &request.node, request.role)?;
+        let now = clock::now().unix_timestamp();
+        let used = found.stored.admit(secret, attempt, &request.node, request.role, now)?;
         Ok((found, used))
     }
 

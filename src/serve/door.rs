@@ -84,11 +84,14 @@ impl Door {
     }
 
     fn seat(&mut self, io: TcpStream, from: IpAddr) {
+        // Who finds no seat pays nothing for it.
+        let taken = self.sources.values().filter(|ip| **ip == refusals::source(from)).count();
+        if self.inside.len() >= CONNECTIONS || taken >= FROM_ONE {
+            return;
+        }
         // Whoever comes is counted as refused until he is not: a handshake costs as much as a wrong token.
         let source = Source { ip: from, charged: self.pages.charge(from) };
-        let most = if source.charged { FROM_ONE } else { FROM_EXHAUSTED };
-        let taken = self.sources.values().filter(|ip| **ip == refusals::source(from)).count();
-        if self.inside.len() >= CONNECTIONS || taken >= most {
+        if !source.charged && taken >= FROM_EXHAUSTED {
             return;
         }
         let (acceptor, trouble) = self.certificate.current();

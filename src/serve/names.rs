@@ -32,7 +32,6 @@ pub(super) enum Claim {
     },
     /// A master, until the spec names it; its name may have been a worker's.
     Reserve {
-        key: String,
         value: Vec<u8>,
         worker: Option<String>,
     },
@@ -53,8 +52,8 @@ pub(super) fn judge(
     masters(spec, request)?;
     if request.role == Role::Worker {
         known_as_the_api(spec, this, request)?;
-        crossed(members, request)?;
     }
+    reserved(members, request, bound)?;
     let key = format!("{}{}", keys::WORKERS, request.node);
     let own = Worker {
         ip: request.ip,
@@ -62,10 +61,7 @@ pub(super) fn judge(
         admitted: clock::now().unix_timestamp(),
     };
     let mut claim = None;
-    for record in members.ask(|c| c.records(keys::WORKERS))? {
-        let name = record.key.strip_prefix(keys::WORKERS).unwrap_or_default().to_owned();
-        let worker: Worker = serde_json::from_slice(&record.value)
-            .map_err(|e| Error::conflict(format!("etcd key {} does not read", record.key)).cause(e))?;
+    for (name, worker, record) in claims(members, keys::WORKERS)? {
         if name != request.node {
             if worker.ip == request.ip {
                 let why = format!("the address {} is that of the worker {name}", worker.ip);
@@ -84,21 +80,16 @@ pub(super) fn judge(
             return Err(taken(why, Some(hint)));
         }
         claim = Some(match request.role {
-            Role::Master => reserve(request, &own, Some(record.key))?,
+            Role::Master => Claim::Reserve { value: encode(&own)?, worker: Some(record.key) },
             Role::Worker if again && worker.ip == own.ip => Claim::Nothing,
             Role::Worker => Claim::Replace { was: Box::new(record), value: encode(&own)? },
         });
     }
     match (claim, request.role) {
         (Some(claim), _) => Ok(claim),
-        (None, Role::Master) => reserve(request, &own, None).map_err(Refused::from),
+        (None, Role::Master) => Ok(Claim::Reserve { value: encode(&own)?, worker: None }),
         (None, Role::Worker) => Ok(Claim::Create { key, value: encode(&own)? }),
     }
-}
-
-fn reserve(request: &Request, own: &Worker, worker: Option<String>) -> Result<Claim> {
-    let key = format!("{}{}", keys::ADMITTED, request.node);
-    Ok(Claim::Reserve { key, value: encode(own)?, worker })
 }
 
 impl Claim {
@@ -106,24 +97,36 @@ impl Claim {
     ///
     /// # Errors
     /// When etcd does not answer; when the place was given to another meanwhile.
-    pub(super) fn make(&self, members: &mut Members, request: &Request) -> Result<bool, Refused> {
+    pub(super) fn make(&self, members: &mut Members, request: &Request, bound: bool) -> Result<bool, Refused> {
+        let admitted = format!("{}{}", keys::ADMITTED, request.node);
+        if request.role == Role::Worker && bound {
+            members.ask(|c| c.delete(&admitted))?;
+        }
+        let mut lease = None;
         let made = match self {
             Claim::Nothing => true,
-            Claim::Create { key, value } => members.ask(|c| c.put_if_absent(key, value))?,
-            Claim::Replace { was, value } => members.ask(|c| c.replace(was, value))?,
-            Claim::Reserve { key, value, worker } => {
+            Claim::Create { key, value } => {
+                members.ask(|c| c.put_if_absent(key, value))? || holds(members, key, value)?
+            }
+            Claim::Replace { was, value } => {
+                members.ask(|c| c.replace(was, value))? || holds(members, &was.key, value)?
+            }
+            Claim::Reserve { value, worker } => {
                 if let Some(worker) = worker {
                     members.ask(|c| c.delete(worker))?;
                 }
-                let lease = members.ask(|c| c.grant(RESERVED))?;
-                members.ask(|c| c.put_on(key, value, lease))?;
+                let granted = *lease.insert(members.ask(|c| c.grant(RESERVED))?);
+                members.ask(|c| c.put_on(&admitted, value, granted))?;
                 true
             }
         };
         // Of two at once each is noted before it looks: one of them at least sees the other.
-        if let (true, Err(crossed)) = (made, crossed(members, request)) {
-            if let Claim::Create { key, .. } | Claim::Reserve { key, .. } = self {
-                members.ask(|c| c.delete(key))?;
+        if let (true, Err(crossed)) = (made, crossed(members, request, bound)) {
+            match (self, lease) {
+                (Claim::Create { key, .. }, _) => drop(members.ask(|c| c.delete(key))?),
+                // The other's note of the same name is on a lease of its own.
+                (_, Some(lease)) => members.ask(|c| c.revoke(lease))?,
+                _ => {}
             }
             return Err(crossed);
         }
@@ -131,25 +134,50 @@ impl Claim {
     }
 }
 
-/// What is given to a master that joins is not given to a worker meanwhile, and the other way round.
-fn crossed(members: &mut Members, request: &Request) -> Result<(), Refused> {
-    let (prefix, what) = match request.role {
-        Role::Master => (keys::WORKERS, "worker"),
-        Role::Worker => (keys::ADMITTED, "master that joins"),
-    };
-    for record in members.ask(|c| c.records(prefix))? {
-        let name = record.key.strip_prefix(prefix).unwrap_or_default();
-        let there: Worker = serde_json::from_slice(&record.value)
+/// It was this very call that noted it: its first answer was lost.
+fn holds(members: &mut Members, key: &str, value: &[u8]) -> Result<bool> {
+    Ok(members.ask(|c| c.record(key))?.is_some_and(|there| there.value == value))
+}
+
+/// Names, whose they are, and the keys that say so.
+fn claims(members: &mut Members, prefix: &str) -> Result<Vec<(String, Worker, Record)>> {
+    let claim = |record: Record| {
+        let whose = serde_json::from_slice(&record.value)
             .map_err(|e| Error::conflict(format!("etcd key {} does not read", record.key)).cause(e))?;
-        // A worker's own name is judged apart: with a token for it, it may become a master.
-        let named = name == request.node && request.role == Role::Worker;
-        if named || (there.ip == request.ip && name != request.node) {
-            let why = format!("the {what} {name} is at {}", there.ip);
-            let hint = match request.role {
-                Role::Master => format!("hamaster worker remove {name}    # on a master, if it is gone"),
-                Role::Worker => "--name NAME, or --advertise-ip IP".to_owned(),
-            };
-            return Err(taken(why, Some(hint)));
+        Ok((record.key.strip_prefix(prefix).unwrap_or_default().to_owned(), whose, record))
+    };
+    members.ask(|c| c.records(prefix))?.into_iter().map(claim).collect()
+}
+
+/// What is given to a master that joins is given to nobody else meanwhile.
+fn reserved(members: &mut Members, request: &Request, bound: bool) -> Result<(), Refused> {
+    let attempt = Digest::of(request.attempt.0.expose());
+    for (name, there, _) in claims(members, keys::ADMITTED)? {
+        let (named, at) = (name == request.node, there.ip == request.ip);
+        let taken_from = match request.role {
+            // The same host again, as after a new installation: it is where it was.
+            Role::Master if named => !(at || bound || there.attempt_hash == attempt),
+            Role::Worker if named => !bound,
+            _ => at,
+        };
+        if taken_from {
+            let hint = format!("hamaster master remove {name}    # on a master, if it does not join any more");
+            return Err(taken(format!("the master that joins {name} is at {}", there.ip), Some(hint)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether somebody else was given the place while it was noted.
+fn crossed(members: &mut Members, request: &Request, bound: bool) -> Result<(), Refused> {
+    reserved(members, request, bound)?;
+    if request.role == Role::Worker {
+        return Ok(());
+    }
+    for (name, there, _) in claims(members, keys::WORKERS)? {
+        if name == request.node || there.ip == request.ip {
+            let hint = format!("hamaster worker remove {name}    # on a master, if it is gone");
+            return Err(taken(format!("the worker {name} is at {}", there.ip), Some(hint)));
         }
     }
     Ok(())

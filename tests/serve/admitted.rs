@@ -34,7 +34,7 @@ fn a_good_token_is_worth_the_cluster_s_files() {
         assert!(given.contains(&key), "{key}");
     }
     assert!(!given.iter().any(|f| f.contains("server") || f.contains("hamaster.")), "{given:?}");
-    m1.logged("admitted m2 at 192.0.2.77 as a master");
+    m1.logged(&format!("admitted m2 at {} as a master", request(&token, "m2").ip));
 
     // It comes again: the same, and nothing more is used.
     let before = m1.client().token(&token.id).unwrap().unwrap();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hamaster::admission::{Bytes, Request};
 use hamaster::error::{Error, Kind};
+use hamaster::etcd::keys;
 use hamaster::host::doorbell;
 use hamaster::state::{Digest, Secret};
 use hamaster::token::{Role, Stored, Token};
@@ -30,11 +31,17 @@ fn every_bad_token_is_refused_alike_and_for_a_reason_that_is_logged() {
         node: None,
         uses: 1,
         bearers: vec![],
-        expires: 0,
+        expires: i64::MAX,
     };
     assert!(m1.client().create_token(&short.id, &stored(&short), Duration::from_secs(1)).unwrap());
     assert!(!m1.client().create_token(&short.id, &stored(&short), Duration::from_secs(1)).unwrap(), "drawn twice");
     until("the token expires", || m1.client().token(&short.id).unwrap().is_none().then_some(()));
+
+    // Its lease lives on, as after each election of etcd's.
+    let late = Token::new(&[8; 40], m1.pin());
+    let ended = Stored { expires: 1, ..stored(&late) };
+    assert!(m1.client().create_token(&late.id, &ended, Duration::from_secs(3600)).unwrap());
+    assert!(m1.tokens().iter().all(|listed| listed["id"] != late.id.to_string()));
 
     let secret = |bytes: &[u8]| Bytes(Secret::new(bytes.to_vec()));
     let whole = good.secret().expose();
@@ -46,6 +53,7 @@ fn every_bad_token_is_refused_alike_and_for_a_reason_that_is_logged() {
         ("no such token", request(&unknown, "m5")),
         ("no such token", request(&revoked, "m6")),
         ("no such token", request(&short, "m7")),
+        ("expired", request(&late, "m7")),
         ("made for another node", request(&m1.token(&["--node", "m9"]), "m8")),
         ("made for another role", request(&m1.token(&["--worker"]), "m8")),
         ("made for another role", Request { role: Role::Worker, ..request(&good, "w1") }),
@@ -55,7 +63,7 @@ fn every_bad_token_is_refused_alike_and_for_a_reason_that_is_logged() {
         let error = refusal(&m1, asked);
         assert_eq!(error.hints(), ["hamaster token create    # on a master"]);
         heard.push(error.causes().to_vec());
-        m1.logged(&format!("refused {} at 192.0.2.77", asked.node));
+        m1.logged(&format!("refused {} at {}", asked.node, asked.ip));
         let line = |line: &&str| line.contains(&format!("refused {} ", asked.node)) && line.ends_with(why);
         until(why, || m1.log().lines().find(line).map(drop));
     }
@@ -103,7 +111,8 @@ fn the_place_of_a_master_that_joins_is_no_worker_s() {
     m1.ask(&asked).unwrap();
     let worker = |node: &str| Request { role: Role::Worker, ..request(&workers, node) };
     let other = Request { ip: "192.0.2.78".parse().unwrap(), ..worker("m2") };
-    for asked in [worker("m2"), worker("w1"), other] {
+    let there = Request { ip: asked.ip, ..worker("w1") };
+    for asked in [worker("m2"), there, other] {
         assert_eq!(
             refusal(&m1, &asked).causes(),
             [format!("the master that joins m2 is at {}", request(&masters, "m2").ip)]
@@ -113,6 +122,16 @@ fn the_place_of_a_master_that_joins_is_no_worker_s() {
         m1.tokens().iter().filter(|t| t["role"] == "worker").map(|t| t["usesLeft"].clone()).collect::<Vec<_>>(),
         [3]
     );
+    // Nor any other master's.
+    let others = m1.token(&["--uses", "2"]);
+    let attempt = Bytes(Secret::new(b"another host's".to_vec()));
+    let named = Request { ip: "192.0.2.78".parse().unwrap(), attempt, ..request(&others, "m2") };
+    let there = Request { ip: asked.ip, ..request(&others, "m3") };
+    for asked in [named, there] {
+        let error = refusal(&m1, &asked);
+        assert_eq!(error.causes(), [format!("the master that joins m2 is at {}", request(&masters, "m2").ip)]);
+        assert!(error.hints()[0].starts_with("hamaster master remove m2"), "{error}");
+    }
     // It comes again, and another host in its place, as after a new installation.
     m1.ask(&asked).unwrap();
     m1.ask(&Request {
@@ -120,6 +139,10 @@ fn the_place_of_a_master_that_joins_is_no_worker_s() {
         ..request(&m1.token(&["--node", "m2"]), "m2")
     })
     .unwrap();
+    // Whoever makes a token for the name says that whatever had it has it no longer.
+    let bound = m1.token(&["--worker", "--node", "m2"]);
+    m1.ask(&Request { role: Role::Worker, requests: vec![], ..request(&bound, "m2") }).unwrap();
+    assert!(m1.client().record(&format!("{}m2", keys::ADMITTED)).unwrap().is_none());
 }
 
 #[test]
@@ -194,13 +217,13 @@ fn a_token_is_checked_fast() {
         node: None,
         uses: 1,
         bearers: vec![],
-        expires: 0,
+        expires: 1,
     };
     let began = Instant::now();
     let mut checks = 0_u32;
     while began.elapsed() < Duration::from_millis(300) {
         for _ in 0..100 {
-            assert!(stored.admit(token.secret().expose(), b"attempt", "m2", Role::Master).unwrap().is_some());
+            assert!(stored.admit(token.secret().expose(), b"attempt", "m2", Role::Master, 0).unwrap().is_some());
             checks += 1;
         }
     }

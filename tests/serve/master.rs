@@ -199,15 +199,16 @@ impl Drop for Master {
     }
 }
 
-/// What the host `node` asks at its first attempt.
+/// What the host `node` asks at its first attempt. Each name has an address of its own.
 pub(crate) fn request(token: &Token, node: &str) -> Request {
     let bytes = |bytes: &[u8]| Bytes(Secret::new(bytes.to_vec()));
+    let [a, b, ..] = Digest::of(node.as_bytes()).0;
     Request {
         token: token.id.clone(),
         secret: bytes(token.secret().expose()),
         attempt: bytes(format!("the first attempt of {node}").as_bytes()),
         node: node.to_owned(),
-        ip: "192.0.2.77".parse().unwrap(),
+        ip: IpAddr::from([198, 18, a, b]),
         role: Role::Master,
         requests: vec![],
     }

@@ -87,9 +87,10 @@ impl Marker {
     pub fn find(host: &Host, layout: &Layout) -> Result<Option<Self>> {
         let path = Self::path(layout);
         let Some(bytes) = host.read(&path)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        // Not the parser's words: they may show what it stumbled on, the attempt.
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| {
             let path = host.shown(&path).display().to_string();
-            Error::conflict(format!("{path} does not say what this host was joining")).cause(e).hint("hamaster reset")
+            Error::conflict(format!("{path} does not say what this host was joining")).hint("hamaster reset")
         })
     }
 
