@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,21 +20,60 @@ pub const DEADLINE: Duration = Duration::from_secs(300);
 /// Where it listens.
 const PORT: u16 = 6443;
 
-/// Its processes on this host: other ones once a new manifest runs.
-pub fn processes() -> BTreeSet<i32> {
+/// Where it runs, it runs a kube-apiserver.
+pub const KUBELET_UNIT: &str = "kubelet.service";
+
+/// A kube-apiserver that runs, and what it runs by. Under a new manifest its processes are other ones; until the kubelet
+/// has seen to that, it answers as well as ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    processes: BTreeSet<i32>,
+    manifest: Option<Vec<u8>>,
+}
+
+impl Serving {
+    /// The one on this host; `None` where none runs, or nobody would replace it.
+    ///
+    /// # Errors
+    /// When its manifest or the kubelet's unit cannot be looked at.
+    pub fn of(host: &Host, this: &ThisNode) -> Result<Option<Self>> {
+        if !host.starts_units() || !host.units().state(KUBELET_UNIT)?.active {
+            return Ok(None);
+        }
+        let processes = processes();
+        let manifest = host.read(&manifest(this))?;
+        Ok((!processes.is_empty()).then_some(Self { processes, manifest }))
+    }
+
+    /// Its manifest is another one by now.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read.
+    pub fn is_outdated(&self, host: &Host, this: &ThisNode) -> Result<bool> {
+        Ok(host.read(&manifest(this))? != self.manifest)
+    }
+
+    /// It still runs.
+    pub fn runs(&self) -> bool {
+        !processes().is_disjoint(&self.processes)
+    }
+}
+
+fn manifest(this: &ThisNode) -> PathBuf {
+    this.layout.manifests().join("kube-apiserver.yaml")
+}
+
+fn processes() -> BTreeSet<i32> {
     pods::running().into_values().flatten().filter(|p| p.program == "kube-apiserver").map(|p| p.pid).collect()
 }
 
-/// Waits until none of `old` runs any more, and the apiserver is ready.
+/// Waits until `old` does not run any more, and the apiserver is ready.
 ///
 /// # Errors
 /// When it is not in time, or its identity cannot be used.
-pub fn replaced(host: &Host, this: &ThisNode, old: &BTreeSet<i32>, sink: Sink<'_>) -> Result<()> {
+pub fn replaced(host: &Host, this: &ThisNode, old: &Serving, sink: Sink<'_>) -> Result<()> {
     let label = "the kubelet to run the new kube-apiserver";
-    let gone = || match processes().is_disjoint(old) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
-    };
+    let gone = || if old.runs() { Poll::Pending } else { Poll::Ready(()) };
     match clock::poll(DEADLINE, Duration::from_millis(500), gone, |since| {
         sink(Event::Waiting { condition: label, since });
     }) {

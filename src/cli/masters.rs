@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::spec::Node;
-use crate::state::report::Report;
+use crate::state::report::{Report, Standing};
 use crate::ui::table;
 
 /// A row for each master of the spec: what its keeper says, or that it says nothing.
 pub(super) fn rows(masters: &[Node], reports: &BTreeMap<String, Report>, now: OffsetDateTime) -> Vec<Value> {
     let why = |name: &str, report: &Report| {
-        let stuck = report.is_stuck(now);
+        let stuck = report.is_stuck(now) || report.standing == Standing::Failed;
         let hint = format!("the others wait for it; if it is gone for good: hamaster master remove {name}");
         report.why.iter().cloned().chain(stuck.then_some(hint)).collect::<Vec<_>>()
     };

@@ -22,6 +22,8 @@ pub struct Look {
     pub voters: usize,
     /// Voters but for this master's that answer and know of a leader.
     pub others_well: usize,
+    /// This master itself failed at an earlier spec, or is not done with it.
+    pub unfinished: bool,
     /// What the other masters' keepers say, by name.
     pub others: BTreeMap<String, Report>,
 }
@@ -53,11 +55,17 @@ pub fn duty(look: &Look) -> Duty {
     }
     // A spec that broke one control plane is not tried on the next; nor is one that another master is not done with: it
     // may have died of it.
-    let same = |(_, report): &(&String, &Report)| report.generation == look.generation;
-    for (name, report) in look.others.iter().filter(same) {
+    // With the next spec it is the same: every join and every departure makes one, and cures nothing. Then whoever failed
+    // goes first.
+    for (name, report) in &look.others {
+        let spec = match report.generation == look.generation {
+            true => "the same spec",
+            false if look.unfinished => continue,
+            false => "an earlier spec: it goes first",
+        };
         match report.standing {
-            Standing::Failed => return Duty::Wait(format!("{name} failed to apply the same spec")),
-            Standing::Applying => return Duty::Wait(format!("{name} is not done with the same spec")),
+            Standing::Failed => return Duty::Wait(format!("{name} failed to apply {spec}")),
+            Standing::Applying => return Duty::Wait(format!("{name} is not done with {spec}")),
             _ => {}
         }
     }
@@ -70,17 +78,13 @@ pub fn duty(look: &Look) -> Duty {
     Duty::Apply
 }
 
-/// What a master says of itself, given what it said `last`. Others go on by it: that it changes, or failed to, is taken
-/// back only when it is done, or has another spec to follow.
-pub fn standing(last: Option<&Report>, generation: u64, now: Standing) -> Standing {
+/// What a master says of itself, and of the spec of which generation, given what it said `last`. Others go on by it: that
+/// it changes, or failed to, is taken back only when it is done, or tries another spec.
+pub fn standing(last: Option<&Report>, generation: u64, now: Standing) -> (u64, Standing) {
     match last {
-        Some(last)
-            if last.generation == generation
-                && matches!(last.standing, Standing::Applying | Standing::Failed)
-                && matches!(now, Standing::Waiting | Standing::Blocked) =>
-        {
-            last.standing
+        Some(last) if last.standing.is_unfinished() && matches!(now, Standing::Waiting | Standing::Blocked) => {
+            (last.generation, last.standing)
         }
-        _ => now,
+        _ => (generation, now),
     }
 }

@@ -3,13 +3,13 @@
 //! It watches the registered spec; a new one, or a look every few minutes, is planned as `hamaster init` would. What is
 //! left to do it does, one master at a time, and tells etcd how it stands.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Log;
 use super::report::Bulletin;
+use crate::apply::apiserver::{self, KUBELET_UNIT, Serving};
 use crate::apply::assembly::assemble;
 use crate::apply::event::Event;
 use crate::apply::members::Members;
@@ -17,7 +17,7 @@ use crate::apply::peers::Peers;
 use crate::apply::perform::etcd_tls;
 use crate::apply::record::Ledger;
 use crate::apply::turn::Turn;
-use crate::apply::{self, ETCD_UNIT, Master, Options, Preview, apiserver};
+use crate::apply::{self, ETCD_UNIT, Master, Options, Preview};
 use crate::error::{Error, Result};
 use crate::etcd::client::Registered;
 use crate::etcd::keys;
@@ -33,8 +33,6 @@ use crate::state::report::{Report, Standing};
 
 /// The unit it runs in.
 const SERVE_UNIT: &str = "hamaster-serve.service";
-/// Where it runs, it runs a kube-apiserver.
-const KUBELET_UNIT: &str = "kubelet.service";
 /// How often the registered spec is read though etcd tells of no change: a watch can be lost without a word.
 const ASK: Duration = Duration::from_secs(5);
 /// How often this host is looked at though nothing is new.
@@ -95,14 +93,7 @@ struct Watch {
     /// For which generation, and since when, the kube-apiserver here is not ready.
     unready: Option<(u64, Stopwatch)>,
     /// The kube-apiserver that a new manifest was to end.
-    outdated: Option<Outdated>,
-}
-
-/// A kube-apiserver that may still run though its manifest is another one by now: it answers as well as ever.
-struct Outdated {
-    processes: BTreeSet<i32>,
-    /// What it runs by.
-    manifest: Option<Vec<u8>>,
+    outdated: Option<Serving>,
 }
 
 /// A master and what is left to do at it.
@@ -158,7 +149,7 @@ impl Watch {
     }
 
     fn say(&mut self, generation: u64, standing: Standing, why: Vec<String>) -> Result<()> {
-        let standing = keeping::standing(self.bulletin.last(), generation, standing);
+        let (generation, standing) = keeping::standing(self.bulletin.last(), generation, standing);
         if let Some(news) = self.bulletin.news(generation, standing, &why) {
             self.log.say(None, &format!("keeper: {news}"));
         }
@@ -205,17 +196,12 @@ impl Watch {
             return Ok(if kept { Err(format!("{KUBELET_UNIT} does not run")) } else { Ok(()) });
         }
         if let Some(outdated) = &self.outdated {
-            let same = self.host.read(&self.manifest())? == outdated.manifest;
-            if !same && !apiserver::processes().is_disjoint(&outdated.processes) {
+            if outdated.is_outdated(&self.host, &self.this)? && outdated.runs() {
                 return Ok(Err("the kubelet has not taken kube-apiserver's new manifest".to_owned()));
             }
             self.outdated = None;
         }
         Ok(apiserver::answers(&self.host, &self.this)?.map_err(|why| format!("its kube-apiserver is not ready: {why}")))
-    }
-
-    fn manifest(&self) -> PathBuf {
-        self.this.layout.manifests().join("kube-apiserver.yaml")
     }
 
     /// What is left to do here. `None`: this host is no master of the spec, or not wholly.
@@ -254,7 +240,8 @@ impl Watch {
         let conflicts = preview.awaits().map(|c| format!("{} {}", c.path.display(), c.message)).collect();
         let edited = self.is_edited(master)?;
         let steps = preview.steps();
-        Ok(Look { generation, steps, conflicts, edited, restarts_etcd, voters, others_well, others })
+        let unfinished = self.bulletin.last().is_some_and(|last| last.standing.is_unfinished());
+        Ok(Look { generation, steps, conflicts, edited, restarts_etcd, voters, others_well, unfinished, others })
     }
 
     /// Whether etcd here is restarted by it: by a step, or since something is written that its unit is told by.
@@ -277,12 +264,14 @@ impl Watch {
         Ok((voters.clone().count(), voters.filter(|m| well.contains(&m.id)).count()))
     }
 
-    /// Whether `cluster.yaml` is neither what we wrote nor what we would write.
+    /// Whether `cluster.yaml` is neither what we wrote nor what we would write; or written for a person whose command did
+    /// not come to its end.
     fn is_edited(&self, master: &Master) -> Result<bool> {
         let path = self.this.layout.cluster_yaml();
         let Some(found) = self.host.read(&path)?.map(|bytes| Digest::of(&bytes)) else { return Ok(false) };
         let record = observe::record(&self.host, &self.this.layout.record())?;
-        let ours = record.files.get(&path).is_some_and(|known| known.wrote(found));
+        let proposed = record.proposed.as_ref().is_some_and(|proposal| proposal.spec == found);
+        let ours = !proposed && record.files.get(&path).is_some_and(|known| known.wrote(found));
         let wanted = Digest::of(crate::spec::file::to_yaml(&master.spec).as_bytes());
         Ok(found != wanted && !ours)
     }
@@ -291,7 +280,8 @@ impl Watch {
     fn take_turn(&mut self, registered: &Registered) -> Result<(Standing, Vec<String>)> {
         let (this, masters) = (self.this.clone(), read(registered)?.masters);
         let renewal = move || Ok(Members::new(Host::new("/", Box::new(Systemd))?, this, &masters));
-        let turn = match Turn::take(&mut self.members, &self.this.node.name, TURN, renewal, self.bulletin.lease())? {
+        let (name, lease) = (&self.this.node.name, self.bulletin.lease());
+        let turn = match Turn::take(&mut self.members, name, TURN, renewal, lease, || {})? {
             Ok(turn) => turn,
             Err(holder) => return Ok((Standing::Waiting, vec![format!("{holder} changes")])),
         };
@@ -309,8 +299,9 @@ impl Watch {
 
     /// Plans once more, with the turn, and does it.
     fn apply(&mut self, registered: &Registered) -> Result<(Standing, Vec<String>)> {
-        let Ok(_lock) = self.host.lock() else {
-            return Ok((Standing::Waiting, vec!["another hamaster is at work on this host".to_owned()]));
+        let _lock = match self.host.lock() {
+            Ok(lock) => lock,
+            Err(held) => return Ok((Standing::Waiting, lines(&held))),
         };
         let Some(Plan { master, preview }) = self.plan(registered)? else { return Ok((Standing::Current, vec![])) };
         let look = self.survey(registered.generation, &master, &preview)?;
@@ -321,19 +312,16 @@ impl Watch {
             Duty::Apply => {}
         }
         self.say(registered.generation, Standing::Applying, vec![])?;
-        // Not by the plan: a certificate that is issued in it changes the manifest, too.
-        let (before, old) = (self.host.read(&self.manifest())?, apiserver::processes());
+        let serving = Serving::of(&self.host, &self.this)?;
         let log = self.log.clone();
         let mut tell = |event: Event<'_>| match event {
             Event::StepDone { action, changed: true } => log.say(None, &format!("keeper: {action}")),
             Event::Note(note) => log.say(None, &format!("keeper: {note}")),
             _ => {}
         };
-        apply::init(&mut self.host, &master, &Options::default(), preview, &mut tell)?;
-        if self.host.read(&self.manifest())? != before && !old.is_empty() {
-            self.outdated = Some(Outdated { processes: old.clone(), manifest: before });
-            apiserver::replaced(&self.host, &self.this, &old, &mut tell)?;
-        }
+        let done = apply::init(&mut self.host, &master, &Options::default(), preview, &mut tell);
+        self.outdated = serving.or(self.outdated.take());
+        done?;
         self.renew(&master)?;
         self.rest(registered.generation)
     }

@@ -76,7 +76,12 @@ impl Standing {
 
     /// It ends with the keeper that said so. The others are true of a master that is dead, too.
     pub fn is_leased(self) -> bool {
-        !matches!(self, Self::Applying | Self::Failed)
+        !self.is_unfinished()
+    }
+
+    /// It may be in the middle of a change, whatever became of it.
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Self::Applying | Self::Failed)
     }
 
     /// Nobody has to do anything about it.
