@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::perform::etcd_client;
 use crate::apply::record::Ledger;
-use crate::apply::{ETCD_UNIT, stamp};
+use crate::apply::{ETCD_UNIT, leave, stamp};
 use crate::error::{Error, Problem, Result};
-use crate::etcd::MemberStatus;
+use crate::etcd::client::Registered;
+use crate::etcd::{MemberStatus, keys};
 use crate::host::clock::{self, Waited};
 use crate::host::etcd_tool::{self, Restore};
 use crate::host::{Host, fault, http, identity, observe};
 use crate::render::ETCD_METRICS_PORT;
-use crate::spec::{ClusterSpec, ThisNode};
+use crate::spec::{ClusterSpec, Node, ThisNode, file};
 use crate::state::observed::SealedMember;
 use crate::state::{Owner, Secret};
 
@@ -64,6 +65,14 @@ pub struct Done {
     pub bumped: bool,
     /// Where the data that was there is now.
     pub aside: Option<PathBuf>,
+}
+
+impl Done {
+    /// What was there has been moved.
+    fn is_aside(&self, host: &Host) -> Result<bool> {
+        let moved = |dir: &PathBuf| host.stat(&dir.join("member"));
+        Ok(self.aside.as_ref().map(moved).transpose()?.flatten().is_some())
+    }
 }
 
 /// Files of a snapshot against those of the host.
@@ -130,7 +139,8 @@ pub fn restore(host: &mut Host, request: &Request<'_>) -> Result<Done> {
     let stage = Stage { data: &data, work: &work, member: &member };
     let noted = stage.noted(host, request)?;
     let swapped = noted.as_ref().is_some_and(|n| matches!(host.stat(&work.join(&n.dir).join("member")), Ok(None)));
-    let occupied = host.stat(&member)?.is_some();
+    let cut = noted.as_ref().map(|n| n.is_aside(host)).transpose()?.unwrap_or(false);
+    let occupied = host.stat(&member)?.is_some() && !cut;
     if occupied && !swapped && !request.set_aside {
         let shown = host.shown(&data);
         return Err(Error::conflict(format!("{} holds the data of a member", shown.display()))
@@ -171,7 +181,8 @@ pub fn interrupted(host: &Host, spec: &ClusterSpec, this: &ThisNode) -> Result<O
     let Some(bytes) = host.read(&work.join(NOTE))? else { return Ok(None) };
     let Ok(done) = serde_json::from_slice::<Done>(&bytes) else { return Ok(None) };
     let made = host.stat(&work.join(&done.dir).join("member"))?.is_some();
-    Ok((made != host.stat(&member)?.is_some()).then_some(done.sha256))
+    let cut = made && done.is_aside(host)?;
+    Ok((cut || made != host.stat(&member)?.is_some()).then_some(done.sha256))
 }
 
 /// Starts the member and waits until it answers reads that need a majority. `None` where no unit of it is installed
@@ -206,6 +217,30 @@ pub fn start(host: &mut Host, this: &ThisNode) -> Result<Option<MemberStatus>> {
     let client = etcd_client(host, this)?;
     client.get(crate::etcd::keys::SPEC)?;
     client.status().map(Some)
+}
+
+/// The spec names this master alone, as its etcd does: were the others still named, whatever asks etcd here would ask
+/// them, too, and they may come back as the cluster they were. Their names.
+///
+/// # Errors
+/// When etcd does not answer, or holds no spec that reads.
+pub fn forget_others(host: &Host, this: &ThisNode) -> Result<Vec<String>> {
+    let client = etcd_client(host, this)?;
+    loop {
+        let Some((seen, generation, mut spec)) = leave::registered(&client)? else { return Ok(vec![]) };
+        let (own, others): (Vec<Node>, Vec<Node>) = spec.masters.into_iter().partition(|m| m.name == this.node.name);
+        if others.is_empty() {
+            return Ok(vec![]);
+        }
+        spec.masters = own;
+        let bytes = Registered { generation: generation + 1, spec: file::to_yaml(&spec) }.write()?;
+        if client.replace(&seen, &bytes)? {
+            for Node { name, .. } in &others {
+                client.delete(&format!("{}{name}", keys::MASTERS))?;
+            }
+            return Ok(others.into_iter().map(|m| m.name).collect());
+        }
+    }
 }
 
 /// The places of one restore.
@@ -287,10 +322,17 @@ impl Stage<'_> {
 
     /// The old data out of the way, the new one into its place.
     fn swap(&self, host: &mut Host, done: &mut Done) -> Result<()> {
+        if done.is_aside(host)? && host.list(&self.member.join("wal"))?.is_none_or(|log| log.is_empty()) {
+            // The old data is out of the way. Without a log this is what an etcd left that was started in between.
+            host.remove_tree(self.member)?;
+        }
         if host.stat(self.member)?.is_some() {
-            let aside = self.aside(host)?;
             // Noted first: the run that finishes may not be this one, and goes on with the same name.
-            let aside = done.aside.get_or_insert(aside).clone();
+            let aside = match done.aside.take() {
+                Some(known) if host.stat(&known.join("member"))?.is_none() => known,
+                _ => self.aside(host)?,
+            };
+            done.aside = Some(aside.clone());
             self.write_note(host, done)?;
             host.ensure_dir(&aside, 0o700, Owner::Root)?;
             host.move_whole(self.member, &aside.join("member"))?;

@@ -309,10 +309,12 @@ pub fn verify(key: &Key, path: &Path) -> Result<Verified> {
 ///
 /// # Errors
 /// When the directory cannot be read, or a file not removed.
-pub fn rotate(host: &mut Host, dir: &Path, node: &str, keep: usize) -> Result<Vec<PathBuf>> {
+pub fn rotate(host: &mut Host, dir: &Path, node: &str, keep: usize, saved: &Path) -> Result<Vec<PathBuf>> {
     let names = host.list(dir)?.unwrap_or_default();
     let names: Vec<&str> = names.iter().filter_map(|n| n.to_str()).collect();
-    let old: Vec<PathBuf> = snapshot::outdated(node, &names, keep).into_iter().map(|n| dir.join(n)).collect();
+    let mut old: Vec<PathBuf> = snapshot::outdated(node, &names, keep).into_iter().map(|n| dir.join(n)).collect();
+    // By the names of others, from a clock that ran ahead, it may look old.
+    old.retain(|path| path.file_name() != saved.file_name());
     for path in &old {
         host.forget(path)?;
     }

@@ -114,7 +114,7 @@ fn save(args: &SaveArgs, global: &Global, ui: &Ui) -> Result<()> {
     let subject = Subject { host: &host, spec: &master.spec, this: &master.this };
     let saved = snapshot::save(subject, &mut database, &key, &path, now)?;
     let removed = match args.rotate {
-        true => snapshot::rotate(&mut host, &settings.dir, &master.this.node.name, settings.keep)?,
+        true => snapshot::rotate(&mut host, &settings.dir, &master.this.node.name, settings.keep, &path)?,
         false => vec![],
     };
     if ui.format == Format::Json {
@@ -220,10 +220,11 @@ fn run_restore(args: &RestoreArgs, global: &Global, ui: &Ui) -> Result<()> {
 /// Starts what can be started and says what is left to do.
 pub(super) fn finish(host: &mut Host, this: &ThisNode, done: &restore::Done, ui: &Ui, title: &str) -> Result<()> {
     let running = restore::start(host, this)?;
+    let forgotten = if running.is_some() { restore::forget_others(host, this)? } else { vec![] };
     let aside = done.aside.as_ref().map(|p| host.shown(p));
     if ui.format == Format::Json {
         let json = json!({
-            "clusterId": done.cluster_id, "memberId": done.member_id, "running": running.is_some(),
+            "clusterId": done.cluster_id, "memberId": done.member_id, "running": running.is_some(), "forgotten": forgotten,
             "aside": aside, "revisionsMovedAhead": done.bumped,
         });
         ui.json("restored", &json);
@@ -244,6 +245,9 @@ pub(super) fn finish(host: &mut Host, this: &ThisNode, done: &restore::Done, ui:
     ));
     if running.is_none() {
         ui.say("next: hamaster init    # on this host, to start it");
+    }
+    if !forgotten.is_empty() {
+        ui.say(&format!("the cluster's spec does not name {} any more", forgotten.join(", ")));
     }
     ui.say("next: hamaster reset, then hamaster join    # on every other master");
     Ok(())
