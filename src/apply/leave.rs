@@ -91,6 +91,8 @@ pub fn depart(departure: &Departure, peers: &Peers, own: Option<&Client>, turn: 
         clock::sleep(EVERY);
     }
     let (client, _) = peers.voter(sink)?;
+    // The place that was kept for it while it joined.
+    client.delete(&format!("{}{}", keys::ADMITTED, departure.name))?;
     unregister(client, &departure.name, turn)?;
     fault::point("master.unregistered");
     Ok(())

@@ -38,11 +38,12 @@ use crate::plan::master::{self, Policy};
 use crate::plan::{Action, Conflict, Phase};
 use crate::render::Templates;
 use crate::spec::{ClusterSpec, EtcdBootstrap, ThisNode};
-use crate::state::PhaseId;
 use crate::state::desired::{Desired, DesiredUnit};
 use crate::state::facts::Tools;
-use crate::state::observed::{ContentFact, Observed};
+use crate::state::observed::{ContentFact, Observed, Proposal};
+use crate::state::{Digest, PhaseId};
 use crate::token::Role;
+use apiserver::Serving;
 use event::{Event, Sink};
 use perform::Performer;
 use record::Ledger;
@@ -302,8 +303,12 @@ pub fn init(host: &mut Host, master: &Master, options: &Options, seen: Preview, 
     }
     let mut outcome = Outcome { changed: vec![], notes: seen.notes.clone() };
     let mut run = Run { master, options, seen: &seen, started: clock::now(), written: BTreeSet::new() };
+    run.propose(host)?;
     match run.phases(host, &mut outcome, sink) {
         Ok(()) => {
+            if run.registers() {
+                run.note(host, None)?;
+            }
             host.commit();
             sink(Event::Finished);
             Ok(outcome)
@@ -332,15 +337,52 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What a run that begins to change the cluster's spec is known by, if it does not come to its end.
+    fn propose(&self, host: &mut Host) -> Result<()> {
+        let registers = |a: &Action| matches!(a, Action::PutSpec { .. });
+        match &self.master.over {
+            Over::This(registered) if self.seen.phases.iter().flat_map(|p| &p.steps).any(registers) => {
+                let spec = Digest::of(crate::spec::file::to_yaml(&self.master.spec).as_bytes());
+                self.note(host, Some(Proposal { spec, over: Digest::of(registered.as_bytes()) }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// In the end the spec that is registered is the one that this host has.
+    fn registers(&self) -> bool {
+        selected(self.options).any(|id| id == PhaseId::Register)
+    }
+
+    fn note(&self, host: &mut Host, proposed: Option<Proposal>) -> Result<()> {
+        let layout = &self.master.this.layout;
+        let mut ledger = Ledger::new(layout, observe::record(host, &layout.record())?);
+        if ledger.record.proposed == proposed {
+            return Ok(());
+        }
+        ledger.record.proposed = proposed;
+        ledger.save(host)
+    }
+
     fn phases(&mut self, host: &mut Host, outcome: &mut Outcome, sink: Sink<'_>) -> Result<()> {
         let mut awaited = vec![];
         for id in selected(self.options) {
             if waits_for_a_ca(id, !awaited.is_empty()) {
                 break;
             }
+            let serving = match id {
+                PhaseId::ControlPlane => Serving::of(host, &self.master.this)?,
+                _ => None,
+            };
             awaited.extend(self.phase(id, host, outcome, sink)?);
             if id == PhaseId::Etcd && host.starts_units() {
                 self.seal(host, outcome, sink)?;
+            }
+            if let Some(old) = serving
+                && old.is_outdated(host, &self.master.this)?
+            {
+                // Before the spec is registered: then the next master may stop its own.
+                apiserver::replaced(host, &self.master.this, &old, sink)?;
             }
         }
         if awaited.is_empty() {

@@ -118,6 +118,10 @@ pub(super) fn refused(name: &str, refusal: Refusal) -> Box<Error> {
             Error::refused(format!("another member of etcd is called {name} already: it is at {at}"))
                 .hint("hamaster join --name NAME")
         }
+        Refusal::AddressTaken { by } => {
+            Error::refused(format!("the address of {name} is that of {by}, a member of etcd"))
+                .hint(format!("hamaster master remove {by}    # on a master, if it is gone; or --advertise-ip IP"))
+        }
         Refusal::UnstartedVoter(member) => Error::refused(format!(
             "the voter {} at {} was added and never ran: nothing can be added before it runs",
             member.shown(),

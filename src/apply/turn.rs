@@ -34,7 +34,7 @@ pub type Holder = String;
 impl Turn {
     /// Takes the turn for `name`, or says whose it is. A turn that was its own already, before it was killed, is its own
     /// again. It ends by itself `life` after its holder died. `renewal` makes what asks etcd meanwhile, and the lease
-    /// `other` is kept alive with it.
+    /// `other` is kept alive with it. `lost` is called when the turn has ended all the same.
     ///
     /// # Errors
     /// When etcd does not answer.
@@ -44,6 +44,7 @@ impl Turn {
         life: Duration,
         renewal: impl FnOnce() -> Result<Members> + Send + 'static,
         other: Option<i64>,
+        lost: fn(),
     ) -> Result<std::result::Result<Self, Holder>> {
         let lease = match members.ask(|c| c.record(keys::TURN))? {
             Some(held) if held.value == name.as_bytes() && members.ask(|c| c.keep_alive(held.lease))? => held.lease,
@@ -61,7 +62,7 @@ impl Turn {
         let (renewing, ended) = channel();
         let leases: Vec<i64> = std::iter::once(lease).chain(other).collect();
         let every = life / 6;
-        let renew = move || renewal().map_or((), |members| renew(members, &leases, every, &ended));
+        let renew = move || renewal().map_or((), |members| renew(members, &leases, every, &ended, lost));
         let thread = std::thread::Builder::new().name("turn".into()).spawn(renew);
         let thread = thread.map_err(|e| Error::apply("cannot keep the turn").cause(e))?;
         Ok(Ok(Self { lease, renewing: Some(renewing), thread: Some(thread) }))
@@ -167,7 +168,7 @@ impl Line {
         loop {
             let (this, masters) = (self.this.clone(), self.masters.clone());
             let renewal = move || Ok(Members::new(Host::new("/", Box::new(NoUnits))?, this, &masters));
-            let said = match Turn::take(&mut self.members, &self.name, LIFE, renewal, None) {
+            let said = match Turn::take(&mut self.members, &self.name, LIFE, renewal, None, stop) {
                 Ok(Ok(turn)) => return Ok(turn),
                 Ok(Err(holder)) => Ok(holder),
                 Err(e) => Err(e),
@@ -203,11 +204,18 @@ impl Drop for Turn {
     }
 }
 
-fn renew(mut members: Members, leases: &[i64], every: Duration, ended: &Receiver<()>) {
+/// A command that was suspended for so long does not go on beside whoever has the turn now.
+fn stop() {
+    clock::interrupt_for("it took so long that another may have the turn");
+}
+
+fn renew(mut members: Members, leases: &[i64], every: Duration, ended: &Receiver<()>, lost: fn()) {
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(every) {
-        for lease in leases {
+        for (n, lease) in leases.iter().enumerate() {
             // Asked again in time: it lives for several renewals.
-            let _ = members.ask(|c| c.keep_alive(*lease));
+            if let (0, Ok(false)) = (n, members.ask(|c| c.keep_alive(*lease))) {
+                lost();
+            }
         }
     }
 }

@@ -78,7 +78,12 @@ pub(super) fn ready(host: &Host, unit: &str, old: Option<u32>, ready: &Readiness
 
 /// The error of an interrupted run.
 pub(super) fn interrupted(during: &str) -> Box<Error> {
-    Error::apply(format!("interrupted while {during}")).hint("run the same command again: it continues where it is")
+    let error = Error::apply(format!("interrupted while {during}"));
+    match clock::interruption() {
+        Some(why) => error.cause(why),
+        None => error,
+    }
+    .hint("run the same command again: it continues where it is")
 }
 
 fn describe(ready: &Readiness) -> &'static str {

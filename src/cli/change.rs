@@ -6,11 +6,12 @@ use crate::apply::discover::Search;
 use crate::apply::event::Event;
 use crate::apply::join::Marker;
 use crate::apply::turn::Line;
-use crate::apply::{self, Options, Outcome, Preview, reset};
+use crate::apply::{self, Options, Outcome, Preview, perform, reset};
 use crate::cli::member::Own;
 use crate::cli::resolve::{self, Resolved};
 use crate::cli::{Global, SpecArgs};
 use crate::error::{Error, Result};
+use crate::etcd::client::Over;
 use crate::host::{Host, Lock, clock, observe};
 use crate::preflight;
 use crate::state::PhaseId;
@@ -117,7 +118,10 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
             None => seen,
         };
         match turn(&host, &master, sink)? {
-            Some(mut line) => line.during(sink, |sink| apply::init(&mut host, &master, &options, seen, sink)),
+            Some(mut line) => line.during(sink, |sink| {
+                unchanged(&host, &master)?;
+                apply::init(&mut host, &master, &options, seen, sink)
+            }),
             None => apply::init(&mut host, &master, &options, seen, sink),
         }
     })?;
@@ -129,6 +133,18 @@ pub fn init(args: &InitArgs, global: &Global, ui: &Ui) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Refuses where the registered spec became another one while the turn was waited for: this run knows nothing of it.
+fn unchanged(host: &Host, master: &apply::Master) -> Result<()> {
+    let Over::This(known) = &master.over else { return Ok(()) };
+    match perform::etcd_client(host, &master.this)?.spec()? {
+        Some(now) if now.spec != *known => {
+            let message = "the cluster's spec was changed at another master meanwhile; nothing was touched";
+            Err(Error::conflict(message).hint("run the same command again and look at the new plan"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where a master of a living cluster waits for its turn: two that restart their etcd at once could cost the majority.

@@ -17,6 +17,7 @@ use crate::cli::{Global, SpecArgs, resolve};
 use crate::error::{Error, Result};
 use crate::etcd::membership::{Member, quorum, tolerated};
 use crate::host::{Host, clock, doorbell, facts, names, observe, operator};
+use crate::pki::inspect;
 use crate::preflight::{self, Scope};
 use crate::spec::file::{self, Overrides};
 use crate::spec::layout::Layout;
@@ -118,7 +119,10 @@ fn attempt(
     let named = SpecArgs { name: args.name.clone(), advertise_ip: args.advertise_ip.clone(), ..SpecArgs::default() };
     let node = resolve::node(&named, &blank, record.node.as_deref(), &seen, &mut origins)?;
     let (marker, welcome) = match found {
-        Some(marker) if marker.cluster.is_some() => (marker, None),
+        Some(marker) if marker.cluster.is_some() => {
+            same_cluster(args, host, layout)?;
+            (marker, None)
+        }
         found => {
             let (marker, welcome) = ask(args, host, layout, &node, found, ui)?;
             (marker, Some(welcome))
@@ -229,16 +233,39 @@ impl Visit {
 }
 
 fn token(args: &JoinArgs, ui: &Ui) -> Result<Token> {
-    let text = match (&args.token, &args.token_file) {
-        (Some(token), _) => Zeroizing::new(token.clone()),
-        (None, Some(path)) => {
-            let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
-            let bytes = Zeroizing::new(operator::read(path)?);
-            Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
-        }
-        (None, None) => ui.ask_secret("Join token").map_err(|e| e.hint("--token-file FILE"))?,
+    match given_token(args) {
+        Some(token) => token,
+        None => Token::parse(&ui.ask_secret("Join token").map_err(|e| e.hint("--token-file FILE"))?),
+    }
+}
+
+/// The token of the command line.
+fn given_token(args: &JoinArgs) -> Option<Result<Token>> {
+    if let Some(token) = &args.token {
+        return Some(Token::parse(token));
+    }
+    let path = args.token_file.as_deref()?;
+    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let read = || {
+        let bytes = Zeroizing::new(operator::read(path)?);
+        Token::parse(&Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
     };
-    Token::parse(&text)
+    Some(read())
+}
+
+/// The bundle is here, and no token is needed any more. One of another cluster shows that a person means that one.
+fn same_cluster(args: &JoinArgs, host: &Host, layout: &Layout) -> Result<()> {
+    let Some(Ok(token)) = given_token(args) else { return Ok(()) };
+    let ca = host.read(&layout.pki().join("ca.crt"))?.map(|pem| inspect::certs(&pem)).transpose();
+    match ca {
+        Ok(Some(ca)) if ca.iter().all(|cert| cert.spki != token.ca_pin) => {
+            let message = "this host is in the middle of joining another cluster than the token's";
+            Err(Error::conflict(message)
+                .hint("hamaster join    # without a token: it goes on with that one")
+                .hint("hamaster leave    # then join the other"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn finish(ui: &Ui, title: &str, changes: usize, members: &[Member]) {

@@ -13,9 +13,9 @@ use crate::cli::change::{finish, go, lock};
 use crate::cli::member::{Own, Stage};
 use crate::cli::{Global, resolve};
 use crate::error::{Error, Result};
-use crate::etcd::Lag;
 use crate::etcd::client::Client;
 use crate::etcd::membership::{Member, quorum, tolerated};
+use crate::etcd::{Lag, keys};
 use crate::host::{Host, clock, observe};
 use crate::spec::layout::Layout;
 use crate::spec::{Node, ThisNode};
@@ -184,6 +184,8 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
         Some(member) => Departure { id: member.id, name: named(member) },
         // Its member was removed, and whoever did so was killed; or etcd was restored from a snapshot.
         None if registered.iter().any(|m| m.name == args.name) => Departure { id: 0, name: args.name.clone() },
+        // It was admitted and never came: its place is kept, and nothing else of it is there.
+        None if client.delete(&format!("{}{}", keys::ADMITTED, args.name))? => return removed(&args.name, ui),
         None => {
             let names: BTreeSet<String> =
                 members.iter().map(named).chain(registered.iter().map(|m| m.name.clone())).collect();
@@ -216,12 +218,17 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
         line.dismiss(&departure.name)?;
         line.holding(sink, |turn, sink| leave::depart(&departure, &peers, own.as_ref(), turn, sink))
     })?;
-    if ui.format == Format::Json {
-        ui.json("master-remove", &serde_json::json!({ "removed": departure.name }));
-    } else {
-        ui.out(&format!("{} is {}\n", departure.name, ui.paint(Tone::Good, "removed")));
-    }
+    removed(&departure.name, ui)?;
     ui.say("its disk must not be started on again: if that host comes back, run on it: hamaster reset --force");
+    ui.say(&format!("next: kubectl delete node {}", departure.name));
+    Ok(())
+}
+
+fn removed(name: &str, ui: &Ui) -> Result<()> {
+    match ui.format {
+        Format::Json => ui.json("master-remove", &serde_json::json!({ "removed": name })),
+        Format::Text => ui.out(&format!("{} is {}\n", name.escape_debug(), ui.paint(Tone::Good, "removed"))),
+    }
     Ok(())
 }
 
@@ -280,5 +287,7 @@ pub fn leave(args: &LeaveArgs, global: &Global, ui: &Ui) -> Result<()> {
     }
     ui.confirm("Leave the cluster and remove all this from the host?", args.yes)?;
     let outcome = go(ui, |sink| leave::leave(&mut host, &this, departure, &plan, sink))?;
-    finish(ui, &outcome, &title)
+    finish(ui, &outcome, &title)?;
+    ui.say(&format!("next, on another master: kubectl delete node {}", this.node.name));
+    Ok(())
 }

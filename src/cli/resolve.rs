@@ -124,7 +124,11 @@ fn current(
     (registered, known): (&str, ClusterSpec),
 ) -> Result<ClusterSpec> {
     let path = Layout::host().cluster_yaml();
-    let followed = record.files.get(&path).and_then(|f| f.digest);
+    // A run that was killed had changed the file and not yet what is registered: that change is still to be made.
+    let followed = match &record.proposed {
+        Some(proposal) => Some(proposal.over),
+        None => record.files.get(&path).and_then(|f| f.digest),
+    };
     let found = host.read(&path)?.map(|bytes| Digest::of(&bytes));
     let changed = args.config.is_some() || args.overrides() != Overrides::default();
     if !changed && (found.is_none() || found == followed) {

@@ -112,6 +112,11 @@ pub enum Refusal {
         /// Where that one is.
         at: String,
     },
+    /// Another member, which has run, is at the address.
+    AddressTaken {
+        /// Its name.
+        by: String,
+    },
     /// A voter was added and never came: nothing is added before it runs or is removed.
     UnstartedVoter(Member),
     /// This host's entry is a voter, and its data is not the one it voted with.
@@ -149,6 +154,10 @@ pub fn join(joiner: Joiner<'_>, members: &[Member], disk: Disk, healthy: &[u64])
     if let Some(taken) = members.iter().filter(other).find(|m| m.name == joiner.name) {
         let at = taken.peer_urls.join(", ");
         return Next::Refuse(Refusal::NameTaken { at });
+    }
+    // Somebody's voter, not this host's: in its place nothing is started, and it is not removed.
+    if let Some(there) = me.filter(|me| me.has_started() && me.name != joiner.name) {
+        return Next::Refuse(Refusal::AddressTaken { by: there.name.clone() });
     }
     let Some(me) = me else {
         return match disk {

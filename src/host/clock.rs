@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 static INTERRUPTED: Mutex<bool> = Mutex::new(false);
 static WAKE: Condvar = Condvar::new();
+static WHY: OnceLock<&str> = OnceLock::new();
 
 /// The wall clock, UTC.
 pub fn now() -> OffsetDateTime {
@@ -98,6 +99,17 @@ pub fn interrupted() -> bool {
 pub fn interrupt() {
     *flag() = true;
     WAKE.notify_all();
+}
+
+/// As if such a signal came, for a reason that an operator has not seen.
+pub fn interrupt_for(why: &'static str) {
+    WHY.get_or_init(|| why);
+    interrupt();
+}
+
+/// Why it was interrupted, if not by a signal.
+pub fn interruption() -> Option<&'static str> {
+    WHY.get().copied()
 }
 
 fn flag() -> MutexGuard<'static, bool> {

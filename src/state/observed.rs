@@ -179,6 +179,9 @@ pub struct Record {
     /// Digest of the RBAC bindings last created in the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<Digest>,
+    /// What `hamaster init` is about to register, until it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<Proposal>,
     /// The member this host is about to become, until it is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joining: Option<JoiningMember>,
@@ -191,6 +194,16 @@ pub struct Record {
     /// This host is a worker, or on its way to be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Worker>,
+}
+
+/// A change of the cluster's spec that begins at this master: its own `cluster.yaml` says so already, and a run that is
+/// killed leaves it at that. It is a person's, and nobody else takes it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Digest of the spec that is meant.
+    pub spec: Digest,
+    /// Digest of the registered one that it was made from.
+    pub over: Digest,
 }
 
 /// What a worker is known as.

@@ -10,6 +10,7 @@ use crate::apply::event::{Event, Sink};
 use crate::apply::peers::Peers;
 use crate::apply::perform::etcd_client;
 use crate::apply::record::Ledger;
+use crate::apply::turn::Turn;
 use crate::apply::wait::interrupted;
 use crate::apply::{ETCD_UNIT, Outcome, Run, peers, stamp};
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ const STARTS: u32 = 5;
 pub(super) struct Membership<'a, 'm> {
     pub run: &'a mut Run<'m>,
     pub peers: &'a Peers,
+    pub turn: &'a Turn,
     pub replace: bool,
 }
 
@@ -77,6 +79,7 @@ impl Membership<'_, '_> {
                 }
                 Next::Add => {
                     self.note(host, None, None)?;
+                    self.turn.check(client, "this host is not added to etcd")?;
                     match client.add_learner(&self.url()) {
                         Ok(id) => {
                             refused = None;
@@ -125,6 +128,7 @@ impl Membership<'_, '_> {
                 Next::Remove { id, why } => {
                     sink(Event::Note(&format!("the entry {id:x} of this host is removed: {why}")));
                     host.unit_stop(ETCD_UNIT)?;
+                    self.turn.check(client, "this host's old entry is not removed")?;
                     match client.remove(id) {
                         Ok(()) | Err(Reply::NotFound | Reply::Unknown(_)) => {}
                         Err(reply) => return Err(reply.error("remove this host's old entry")),
@@ -151,7 +155,8 @@ impl Membership<'_, '_> {
                 return Poll::Ready(Err(Error::apply(format!("still waiting for {what}: nothing moved for 120 s"))
                     .hint(host.units().log_command(ETCD_UNIT))));
             }
-            let (Ok(lag), Some(index)) = (own.lag(), self.peers.index()) else {
+            // In this order: one that is silent keeps the question for seconds, and the log grows meanwhile.
+            let (Some(index), Ok(lag)) = (self.peers.index(), own.lag()) else {
                 close = 0;
                 return Poll::Pending;
             };
@@ -188,10 +193,12 @@ impl Membership<'_, '_> {
                 return Ok(true);
             }
             membership::promote(&members, &self.peers.healthy()).map_err(|r| self.refused(r))?;
+            self.turn.check(client, "the learner is not promoted")?;
             match client.promote(id) {
                 Ok(()) => outcome.changed.push(format!("promote {} to a voter", self.name())),
                 Err(Reply::NotInSync) => return Ok(false),
-                Err(Reply::NotLearner | Reply::Unknown(_)) => {}
+                Err(Reply::NotLearner) => {}
+                Err(Reply::Unknown(_)) if watch.elapsed() < UNHEALTHY => {}
                 Err(Reply::Unhealthy | Reply::NotEnoughStarted) if watch.elapsed() < UNHEALTHY => {
                     sink(Event::Waiting { condition: "etcd to promote the learner", since: watch.elapsed() });
                 }

@@ -17,7 +17,7 @@ pub use marker::{Cluster, Marker};
 use member::{Membership, wait_for};
 pub use welcome::welcome;
 
-use crate::admission::{File, Welcome};
+use crate::admission::{self, File, Welcome};
 use crate::apply::event::{Event, Sink};
 use crate::apply::peers::Peers;
 use crate::apply::perform::{etcd_client, etcd_tls};
@@ -86,6 +86,7 @@ pub fn spec_with(registered: &str, node: &Node) -> Result<ClusterSpec> {
 /// # Errors
 /// All conflicts of all phases in one report; a template that does not render; an unreadable host.
 pub fn preview(host: &Host, master: &Master, files: &[File], choice: &Choice) -> Result<Preview> {
+    known(master, files)?;
     let mut observed = master.observe(host)?;
     let mut conflicts = vec![];
     let mut notes = given(host, master, files, choice, &mut observed, &mut conflicts)?;
@@ -108,6 +109,19 @@ pub fn preview(host: &Host, master: &Master, files: &[File], choice: &Choice) ->
     }
     notes.extend(desired.notes);
     Ok(Preview { notes, phases, observed })
+}
+
+/// Whoever gives the bundle is believed to be a master, and still does not write where no bundle is.
+fn known(master: &Master, files: &[File]) -> Result<()> {
+    let expected = match master.role {
+        Role::Master => admission::shared(&master.spec),
+        Role::Worker => admission::shared_with_workers(&master.spec),
+    };
+    match files.iter().find(|f| !expected.iter().any(|(path, mode)| *path == f.path && *mode == f.mode)) {
+        None => Ok(()),
+        Some(file) => Err(Error::refused(format!("the master gives {:?}, which is no file of a bundle", file.path))
+            .hint("hamaster --version    # here and on the master")),
+    }
 }
 
 /// What the host will be like once `files` are on it, and what is in their way.
@@ -271,7 +285,7 @@ impl Run<'_> {
         sink: Sink<'_>,
     ) -> Result<Result<ClusterSpec, Member>> {
         if !self.is_voter(host, peers, sink)?
-            && let Some(first) = (Membership { run: self, peers, replace }).vote(host, outcome, sink)?
+            && let Some(first) = (Membership { run: self, peers, turn, replace }).vote(host, outcome, sink)?
         {
             return Ok(Err(first));
         }

@@ -47,6 +47,7 @@ pub(super) fn join(args: &JoinArgs, global: &Global, ui: &Ui) -> Result<()> {
         // The host is a worker: what it holds is judged by the spec it has.
         (None, Some(_)) => (None, None, resolve::cluster(&SpecArgs::default(), &host)?),
         (Some(marker), _) if marker.cluster.is_some() => {
+            super::same_cluster(args, &host, &layout)?;
             let spec = marker.cluster.as_ref().map(|c| read(&c.spec)).transpose()?.unwrap_or(blank);
             (Some(marker), None, spec)
         }
