@@ -1,4 +1,4 @@
-//! Three hosts with systemd that find each other, form etcd's first cluster together, and are sealed.
+//! Three hosts with systemd that name or find each other, form etcd's first cluster together, and are sealed.
 
 use std::process::Command;
 use std::time::Duration;
@@ -37,6 +37,64 @@ fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
+/// Makes the bundle on one host and carries it to the others.
+fn share_bundle(from: &Machine, to: &[&Machine]) {
+    let mut bundle = init(from);
+    bundle.extend(["--only".to_owned(), "pki".to_owned()]);
+    from.ok(&words(&bundle));
+    let shared = "etc/kubernetes/pki/{ca,front-proxy-ca}.{crt,key} etc/kubernetes/pki/sa.{key,pub} \
+                  etc/kubernetes/pki/{known_tokens.csv,encryption-config.yaml} etc/etcd/pki/ca.{crt,key}";
+    for host in to {
+        let (from, to) = (from.path("/"), host.path("/"));
+        let carry = format!("tar -C {} -c {shared} | tar -C {} -x", from.display(), to.display());
+        assert!(Command::new("bash").args(["-o", "pipefail", "-c", &carry]).status().unwrap().success());
+    }
+}
+
+/// All vote, and none could make a new cluster of an emptied disk.
+fn assert_sealed(hosts: &[Machine]) {
+    for host in hosts {
+        let list: serde_json::Value =
+            serde_json::from_str(&host.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
+        let rows = list["masters"].as_array().unwrap();
+        assert_eq!(rows.iter().filter(|m| m["learner"] == false).count(), 3, "{list}");
+        let unit = std::fs::read_to_string(host.path("/etc/systemd/system/etcd.service")).unwrap();
+        assert!(unit.contains("--initial-cluster-state=existing"), "{unit}");
+        let again = host.ok(&words(&init(host)));
+        assert!(again.contains("nothing to do"), "{again}");
+    }
+}
+
+#[test]
+fn three_identical_hosts_started_together_are_a_cluster() {
+    let Some(lab) = Lab::new() else { return };
+    let hosts = [host(&lab, "m1", 11), host(&lab, "m2", 12), host(&lab, "m3", 13)];
+    let [m1, m2, m3] = &hosts;
+    let masters = "masters: [{name: m1, ip: 192.0.2.11}, {name: m2, ip: 192.0.2.12}, {name: m3, ip: 192.0.2.13}]\n";
+    let listed = CLUSTER.replace(&format!("{{bootstrap: discovery, discovery: '{URL}'}}"), "{bootstrap: static}");
+    assert_ne!(listed, CLUSTER);
+    hosts.iter().for_each(|host| host.write("/etc/cluster.yaml", &format!("{listed}{masters}"), 0o644));
+    let early = m2.run(&words(&init(m2)));
+    assert_eq!(early.status.code(), Some(4), "it has not the first one's CA: {}", said(&early));
+    share_bundle(m1, &[m2, m3]);
+
+    // One waits for a majority, and is killed meanwhile; then all are started, and one more that nobody named.
+    let waits = m1.spawn(&[vec!["env", "HAMASTER_CRASH_AT=unit.started:1"], words(&init(m1))].concat());
+    let out = waits.wait_with_output().unwrap();
+    assert!(said(&out).contains("crash point"), "{}", said(&out));
+    let inits = hosts.each_ref().map(|host| host.spawn(&words(&init(host))));
+    for init in inits {
+        let out = init.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    assert_sealed(&hosts);
+    let fourth = host(&lab, "m4", 14);
+    fourth.write("/etc/cluster.yaml", &format!("{listed}{masters}"), 0o644);
+    let refused = fourth.run(&words(&init(&fourth)));
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert!(!fourth.path("/var/lib/etcd/member").exists(), "it made a cluster of its own: {}", said(&refused));
+}
+
 #[test]
 fn three_hosts_find_each_other_and_are_a_cluster() {
     let Some(lab) = Lab::new() else { return };
@@ -49,15 +107,7 @@ fn three_hosts_find_each_other_and_are_a_cluster() {
     let set = format!("env ETCDCTL_API=2 etcdctl --endpoints {} set /prod/_config/size 3", &URL[..22]);
     within(PATIENCE, "the registry takes a size", || registry.succeeds(&set.split(' ').collect::<Vec<_>>()));
 
-    let mut bundle = init(m1);
-    bundle.extend(["--only".to_owned(), "pki".to_owned()]);
-    m1.ok(&words(&bundle));
-    let shared = "etc/kubernetes/pki/{ca,front-proxy-ca}.{crt,key} etc/kubernetes/pki/sa.{key,pub} \
-                  etc/kubernetes/pki/{known_tokens.csv,encryption-config.yaml} etc/etcd/pki/ca.{crt,key}";
-    for to in [m2, m3] {
-        let carry = format!("tar -C {} -c {shared} | tar -C {} -x", m1.path("/").display(), to.path("/").display());
-        assert!(Command::new("bash").args(["-o", "pipefail", "-c", &carry]).status().unwrap().success());
-    }
+    share_bundle(m1, &[m2, m3]);
 
     // The second is killed when it has registered and again when it knows the others: each time it goes on.
     let killed = |at: &str| {
@@ -85,16 +135,7 @@ fn three_hosts_find_each_other_and_are_a_cluster() {
         let out = other.wait_with_output().unwrap();
         assert!(out.status.success(), "{}", said(&out));
     }
-    for host in &hosts {
-        let list: serde_json::Value =
-            serde_json::from_str(&host.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
-        let rows = list["masters"].as_array().unwrap();
-        assert_eq!(rows.iter().filter(|m| m["learner"] == false).count(), 3, "{list}");
-        let unit = std::fs::read_to_string(host.path("/etc/systemd/system/etcd.service")).unwrap();
-        assert!(unit.contains("--initial-cluster-state=existing"), "{unit}");
-        let again = host.ok(&words(&init(host)));
-        assert!(again.contains("nothing to do"), "{again}");
-    }
+    assert_sealed(&hosts);
     // A founder that is switched off and on is in its cluster again, with the registry gone.
     let [mut m1, m2, _] = hosts;
     m1.power_off();

@@ -1,8 +1,10 @@
 //! A cluster that grows and shrinks on hosts with systemd: two that join at once, one killed in the middle of it, a dead
 //! one replaced, the leader of etcd that leaves.
 
+use std::path::Path;
 use std::time::Duration;
 
+use crate::etcd::{Writer, etcdctl};
 use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
 
@@ -23,7 +25,17 @@ election:
 ";
 
 pub fn host<'l>(lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
+    host_with(None, lab, name, number)
+}
+
+/// With the etcd in `programs`, if it is not to be Debian's.
+pub fn host_with<'l>(programs: Option<&Path>, lab: &'l Lab, name: &str, number: u8) -> Machine<'l> {
     let mut host = lab.machine(name, number);
+    for program in ["etcd", "etcdctl", "etcdutl"] {
+        if let Some(programs) = programs {
+            std::fs::copy(programs.join(program), host.path(&format!("/usr/local/bin/{program}"))).unwrap();
+        }
+    }
     host.boot();
     host
 }
@@ -58,7 +70,7 @@ pub fn join<'w>(name: &'w str, ip: &'w str) -> Vec<&'w str> {
 }
 
 /// Names of those who vote, as `on` knows it.
-fn voters(on: &Machine) -> Vec<String> {
+pub fn voters(on: &Machine) -> Vec<String> {
     let list: serde_json::Value = serde_json::from_str(&on.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
     let rows = list["masters"].as_array().unwrap();
     let voters = rows.iter().filter(|m| m["learner"] == false).map(|m| m["name"].as_str().unwrap().to_owned());
@@ -74,16 +86,8 @@ fn leader(on: &Machine) -> String {
     rows.iter().find(|m| m["leader"] == true).unwrap()["name"].as_str().unwrap().to_owned()
 }
 
-fn etcdctl(on: &Machine, words: &str) -> String {
-    let options = "--endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                   --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
-    let mut argv = vec!["env", "ETCDCTL_API=3", "etcdctl"];
-    argv.extend(options.split_whitespace().chain(words.split_whitespace()));
-    on.ok(&argv)
-}
-
 /// Masters of the spec that is registered in etcd.
-fn registered(on: &Machine) -> String {
+pub fn registered(on: &Machine) -> String {
     let value = etcdctl(on, "get --print-value-only /hamaster/v1/spec");
     let value: serde_json::Value = serde_json::from_str(&value).unwrap();
     value["spec"].as_str().unwrap().to_owned()
@@ -162,10 +166,12 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert_eq!(refused.status.code(), Some(4), "it would make a cluster of its own: {}", said(&refused));
     let refused = m2.run(&["hamaster", "reset", "--yes"]);
     assert_eq!(refused.status.code(), Some(3), "its learner would keep the third out: {}", said(&refused));
+    let writer = Writer::start(&m1);
     let other = m3.spawn(&join("m3", "192.0.2.13"));
     m2.ok(&join("m2", "192.0.2.12"));
     let out = other.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", said(&out));
+    writer.ends("two join at once");
     assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
     for name in ["m1", "m2", "m3"] {
         assert!(registered(&m2).contains(&format!("name: {name}")), "{}", registered(&m2));
@@ -204,7 +210,9 @@ fn masters_join_at_once_are_replaced_and_leave() {
     token(&m1, &[&m2]);
     let mut again = join("m2", "192.0.2.12");
     again.push("--replace");
+    let writer = Writer::start(&m1);
     m2.ok(&again);
+    writer.ends("a voter whose disk was lost is replaced");
     assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
 
     // One whose etcd does not run, and does not start at boot, leaves.
@@ -223,16 +231,33 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert!(!registered(&m1).contains("name: m3"), "{}", registered(&m1));
     assert!(etcdctl(&m1, "get /hamaster/v1/masters/m3").trim().is_empty(), "its report is left");
 
-    // Whoever leads etcd leaves.
+    // Whoever leads etcd leaves, and is killed after each step of it.
     let hosts = [("m1", &m1), ("m2", &m2)];
     let leads = leader(&m1);
     let (_, leaver) = hosts.iter().find(|(name, _)| *name == leads).unwrap();
     let (_, stays) = hosts.iter().find(|(name, _)| *name != leads).unwrap();
-    leaver.ok(&["hamaster", "leave", "--yes"]);
+    let named = |path: &str, text: &str| std::fs::read_to_string(stays.path(path)).unwrap().contains(text);
+    let (manifest, balancer) =
+        ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/hamaster/loadbalancer/haproxy.cfg");
+    let (member, backend) = (format!("https://{}:2379", leaver.ip()), format!("server {leads} {}:6443", leaver.ip()));
+    within(PATIENCE, "it knows the other", || named(manifest, &member) && named(balancer, &backend));
+    let writer = Writer::start(stays);
+    let mut kills = 0;
+    let out = loop {
+        let out = leaver.run(&["env", "HAMASTER_CRASH_AT=step:1", "hamaster", "leave", "--yes"]);
+        if !said(&out).contains("crash point") {
+            break out;
+        }
+        kills += 1;
+        assert!(kills < 200, "it does not come to an end: {}", said(&out));
+    };
+    assert!(out.status.success() && kills > 10, "killed {kills} times: {}", said(&out));
+    writer.ends(&format!("the leader leaves and is killed {kills} times, 2 -> 1"));
     assert_eq!(voters(stays).len(), 1);
     assert!(!voters(stays).contains(&leads));
     assert!(!leaver.path("/etc/kubernetes/pki/ca.key").exists(), "it could still sign for the cluster");
     within(PATIENCE, "its etcd is gone", || !leaver.succeeds(&["systemctl", "is-active", "etcd.service"]));
+    within(PATIENCE, "its name is gone", || !named(manifest, &member) && !named(balancer, &backend));
 }
 
 /// One learner at a time is all that etcd takes: the others wait for it, and each other's turn.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::etcd::etcdctl;
 use crate::join::{first, host, init, join, token};
 use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
@@ -21,13 +22,6 @@ fn all_current(on: &Machine, masters: usize) -> bool {
     let rows = status["masters"].as_array().cloned().unwrap_or_default();
     let generations: std::collections::BTreeSet<String> = rows.iter().map(|r| r["generation"].to_string()).collect();
     rows.len() == masters && rows.iter().all(|r| r["standing"] == "current") && generations.len() == 1
-}
-
-/// With etcd's own client, as root of `on` may.
-fn etcdctl(on: &Machine, words: &str) -> String {
-    let script = "export ETCDCTL_API=3; timeout 3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                  --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
-    on.ok(&["sh", "-c", &format!("{script} {words}")])
 }
 
 /// Everything the keepers ever said, as etcd's history has it: who, and how it stood.
@@ -83,10 +77,10 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
 
     // One at a time, as etcd saw it.
     let mut applying = std::collections::BTreeSet::new();
-    let said = history(&m1);
-    let changes = said.iter().filter(|(_, standing)| standing == "applying").count();
-    assert!(changes >= 4, "two masters' joins and the address: {said:?}");
-    for (name, standing) in said {
+    let history = history(&m1);
+    let changes = history.iter().filter(|(_, standing)| standing == "applying").count();
+    assert!(changes >= 4, "two masters' joins and the address: {history:?}");
+    for (name, standing) in history {
         match standing.as_str() {
             "applying" => applying.insert(name),
             _ => applying.remove(&name),
@@ -104,6 +98,28 @@ fn a_change_at_one_master_reaches_all_one_after_the_other() {
     assert_eq!(std::fs::read_to_string(m2.path(YAML)).unwrap(), edited);
     assert_eq!(m1.run(&["hamaster", "status"]).status.code(), Some(4), "a person is needed");
     m2.write(YAML, &yaml, 0o600);
+
+    // Nor is a change whose command was killed once this host's file said so, and before the cluster's spec did.
+    let asks = ["hamaster", "init", "--yes", "--ignore-preflight", "all", "--lb-ip", "192.0.2.150"];
+    m2.ok(&["systemctl", "restart", "hamaster-serve.service"]);
+    within(PATIENCE, "nobody waits", || all_current(&m3, 3));
+    m2.ok(&serve("stop"));
+    let says = |path: &str| std::fs::read_to_string(m2.path(path)).unwrap().contains("192.0.2.150");
+    for step in 1.. {
+        let out = m2.run(&[&["env", &format!("HAMASTER_CRASH_AT=step:{step}")], &asks[..]].concat());
+        assert!(said(&out).contains("crash point"), "{}", said(&out));
+        if says(YAML) {
+            break;
+        }
+    }
+    m2.ok(&serve("start"));
+    within(PATIENCE, "it is told", blocked);
+    assert!(says(YAML) && !etcdctl(&m1, "get --print-value-only /hamaster/v1/spec").contains("192.0.2.150"));
+    m2.ok(&asks[..5]);
+    within(PATIENCE, "every master's certificate is for the address", || {
+        hosts.iter().all(|h| names(h).contains("192.0.2.150"))
+    });
+    within(PATIENCE, "all say so", || all_current(&m3, 3));
 
     // What nobody wants to change is put back, and the edit is kept.
     let unit = "/etc/kubernetes/manifests/kube-apiserver.yaml";

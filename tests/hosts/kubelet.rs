@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::etcd::etcdctl;
 use crate::lab::{Lab, tool, within};
 use crate::machine::{Machine, said};
 
@@ -180,10 +181,8 @@ fn assert_nothing_to_do(host: &Machine, when: &str) {
 
 /// The spec changes, as another master would have changed it: the keeper is done once the new apiserver answers.
 fn follows_the_spec(host: &Machine) {
-    let etcdctl = "ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/etcd/pki/ca.crt \
-                   --cert /etc/etcd/pki/hamaster.crt --key /etc/etcd/pki/hamaster.key";
     let shell = |script: &str| host.ok(&["sh", "-c", script]);
-    let text = shell(&format!("{etcdctl} get --print-value-only /hamaster/v1/spec"));
+    let text = etcdctl(host, "get --print-value-only /hamaster/v1/spec");
     let mut registered: serde_json::Value = serde_json::from_str(&text).unwrap();
     let generation = registered["generation"].as_u64().unwrap() + 1;
     let spec = registered["spec"].as_str().unwrap().replace("192.0.2.100", "192.0.2.200");
@@ -191,9 +190,9 @@ fn follows_the_spec(host: &Machine) {
     host.write("/srv/spec", &registered.to_string(), 0o600);
     let uid = kubectl(&["get", "pod", "-n", "kube-system", "kube-apiserver-m1", "-o", "jsonpath={.metadata.uid}"]);
     let before = host.ok(&uid);
-    shell(&format!("{etcdctl} put /hamaster/v1/spec </srv/spec"));
+    etcdctl(host, "put /hamaster/v1/spec </srv/spec");
     let standing = || {
-        let text = shell(&format!("{etcdctl} get --print-value-only /hamaster/v1/masters/m1"));
+        let text = etcdctl(host, "get --print-value-only /hamaster/v1/masters/m1");
         let report: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         report["generation"] == generation && report["standing"] == "current"
     };

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "modules of a test binary")]
 
 mod election;
+mod etcd;
 mod founders;
 mod harness;
 mod init;
@@ -17,5 +18,6 @@ mod kubelet;
 mod lab;
 mod machine;
 mod readme;
+mod recovery;
 mod tree;
 mod worker;

@@ -55,6 +55,22 @@ fn a_joiner_killed_at_every_step_is_a_voter_in_the_end_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_joiner_killed_after_each_single_step_is_a_voter_in_the_end() {
+    let lab = Lab::new(1);
+    lab.up();
+    let writer = lab.writer();
+    let mut kills = 0;
+    while lab.killed_doing(&["add"], "step:1") {
+        kills += 1;
+        assert!(kills < 200, "it does not come to an end");
+        assert_eq!(lab.voters_that_never_ran(), Vec::<String>::new(), "killed {kills} times");
+    }
+    assert!(kills > 20, "{kills}");
+    writer.ends(&format!("a joiner is killed after each of {kills} steps"));
+    assert_eq!(lab.members(), [("m1", true), ("m2", true)].map(|(n, v)| (n.to_owned(), v)));
+}
+
+#[test]
 fn a_host_in_the_middle_of_a_join_never_makes_a_cluster_of_its_own() {
     let lab = Lab::new(2);
     for point in ["join.bundle:1", "member.added:1", "member.noted:1"] {

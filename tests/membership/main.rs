@@ -62,6 +62,16 @@ fn a_name_belongs_to_one_member() {
     assert_eq!(next(&[other], Disk::Empty), Next::Refuse(Refusal::NameTaken { at }));
 }
 
+/// Not even to be replaced: it is alive, and another host's.
+#[test]
+fn an_address_belongs_to_one_member() {
+    let other = Member { name: "m2".to_owned(), ..voter(3) };
+    for (joiner, disk) in [(M3, Disk::Empty), (Joiner { replace: true, ..M3 }, data(3))] {
+        let next = join(joiner, &listed(std::slice::from_ref(&other)), disk, &[3, 9]);
+        assert_eq!(next, Next::Refuse(Refusal::AddressTaken { by: "m2".to_owned() }));
+    }
+}
+
 #[test]
 fn who_was_killed_while_joining_goes_on() {
     let start = |disk| match next(&[unstarted(3)], disk) {
