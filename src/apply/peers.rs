@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::apply::event::{Event, Sink};
 use crate::apply::wait::interrupted;
 use crate::error::{Error, Problem, Result};
+use crate::etcd::Lag;
 use crate::etcd::client::Client;
 use crate::etcd::membership::{Member, Refusal};
 use crate::host::clock::{self, Waited};
@@ -101,9 +102,9 @@ impl Peers {
         able.max_by_key(|lag| lag.applied).map(|lag| lag.member_id)
     }
 
-    /// The last entry of the furthest log.
-    pub(super) fn index(&self) -> Option<u64> {
-        self.clients.iter().filter_map(|(_, client)| client.lag().ok()).map(|lag| lag.index).max()
+    /// The member whose log is furthest.
+    pub(super) fn ahead(&self) -> Option<Lag> {
+        self.clients.iter().filter_map(|(_, client)| client.lag().ok()).max_by_key(|lag| lag.index)
     }
 }
 

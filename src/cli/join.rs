@@ -137,7 +137,10 @@ fn attempt(
         return Err(Error::conflict(message).hint("hamaster leave    # first, to make it another's"));
     }
     let spec = join::spec_with(&cluster.spec, &node)?;
-    let facts = facts::gather(Path::new("/"), &spec, layout);
+    let mut facts = facts::gather(Path::new("/"), &spec, layout);
+    let others = cluster.masters.iter().filter(|m| m.name != node.name);
+    let etcd: Vec<_> = others.flat_map(|m| [2379, 2380].map(|port| SocketAddr::new(m.ip, port))).collect();
+    facts.unreachable = facts::unreachable(&etcd);
     let mut master = assembly::assemble(spec, node, &facts)?;
     let choice = Choice { only: vec![], adopt: args.adopt, replace: args.replace };
     let files = welcome.as_ref().map_or(&[][..], |w| &w.files);

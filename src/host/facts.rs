@@ -7,6 +7,7 @@ mod network;
 mod programs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::command;
 use crate::spec::layout::Layout;
 use crate::spec::{Address, ClusterSpec};
-use crate::state::facts::{HostFacts, Program, Unknown};
+use crate::state::facts::{HostFacts, Program, Unknown, Unreachable};
 
 /// For programs that are asked a question.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -53,6 +54,11 @@ pub fn gather(root: &Path, spec: &ClusterSpec, layout: &Layout) -> HostFacts {
         look.facts.load_balancer_names = answers.collect();
     }
     look.facts
+}
+
+/// Which of these places this host cannot connect to. Takes 3 s at most.
+pub fn unreachable(places: &[SocketAddr]) -> Vec<Unreachable> {
+    network::unreachable(places)
 }
 
 /// What an unattended run goes by: the programs of this machine where `known` has them, and nothing guessed.

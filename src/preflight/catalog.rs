@@ -33,8 +33,9 @@ impl Check {
 
     /// It is about etcd, the control plane, or what they need.
     fn is_for_masters(&self) -> bool {
-        const MASTERS: [&Check; 20] = [
+        const MASTERS: [&Check; 21] = [
             &FOUNDERS,
+            &PEERS,
             &NUM_CPU,
             &MEM,
             &PORT_API,
@@ -128,6 +129,7 @@ checks! {
     DATA_DIR_SPACE       "EtcdDataDirSpace"             W W N "room for etcd's quota"
     DATA_DIR_FSYNC       "EtcdDataDirFsync"             W W N "the disk syncs within 10 ms"
     FOUNDERS             "EtcdFounders"                 E N E "masters that start together have the same CA, and are an odd number"
+    PEERS                "EtcdPeers"                    E N N "the masters that a joiner is told of can be reached at etcd's ports"
     FOREIGN_ETCD         "ForeignEtcd"                  E N N "no other etcd runs here"
     MANIFESTS            "DirAvailable--etc-kubernetes-manifests" E E E "no static pods but ours"
     INSTALLATION         "OtherInstallation"            E N E "no other cluster is installed here"

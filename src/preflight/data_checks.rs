@@ -7,8 +7,9 @@ use time::Duration;
 use super::Inspection;
 use super::catalog;
 use crate::etcd::bootstrap;
-use crate::spec::EtcdBootstrap;
-use crate::state::facts::EtcdProcess;
+use crate::etcd::membership::quorum;
+use crate::spec::{EtcdBootstrap, Node};
+use crate::state::facts::{EtcdProcess, Unreachable};
 use crate::state::observed::ContentFact;
 
 const MIB: u64 = 1 << 20;
@@ -21,6 +22,7 @@ pub(super) fn data(i: &mut Inspection) {
     disk_space(i);
     data_dir(i);
     founders(i);
+    peers(i);
     foreign_etcd(i);
     manifests(i);
     installations(i);
@@ -100,6 +102,25 @@ fn founders(i: &mut Inspection) {
             "bash -c 'ssh FIRST tar -C / -c {SHARED}' | tar -C / -x    # FIRST made them: hamaster init --only pki"
         );
         i.find(&catalog::FOUNDERS, ca.display().to_string(), message, hint);
+    }
+}
+
+/// A learner that no majority can be reached from would never catch up, and keep all others from joining meanwhile.
+fn peers(i: &mut Inspection) {
+    let unreachable = &i.facts.unreachable;
+    let is_reached = |node: &&Node| unreachable.iter().all(|u| u.at.ip() != node.ip);
+    let others = i.spec.masters.iter().filter(|m| m.name != i.this.node.name);
+    let (known, reached) = (others.clone().count(), others.filter(is_reached).count());
+    let enough = reached >= quorum(known);
+    for Unreachable { at, why } in unreachable {
+        let hint = format!(
+            "on the host at {}: systemctl status etcd; then let ports 2379 and 2380 through, both ways",
+            at.ip()
+        );
+        match enough {
+            true => i.warn(&catalog::PEERS, at.to_string(), why.clone(), hint),
+            false => i.find(&catalog::PEERS, at.to_string(), why.clone(), hint),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -46,7 +46,17 @@ pub(super) struct Door {
     log: Log,
     inside: JoinSet<()>,
     /// Whose each of them is.
-    sources: HashMap<Id, IpAddr>,
+    seats: HashMap<Id, Seat>,
+    /// How many came so far.
+    came: u64,
+}
+
+/// A connection inside.
+struct Seat {
+    source: IpAddr,
+    /// Its place among all that came.
+    number: u64,
+    task: AbortHandle,
 }
 
 impl Door {
@@ -58,7 +68,7 @@ impl Door {
         let listener = TcpListener::bind(at).await.map_err(|e| {
             Error::apply(format!("cannot listen on {at}")).cause(e).hint(format!("ss -ltnp 'sport = :{}'", at.port()))
         })?;
-        Ok(Self { listener, certificate, pages, log, inside: JoinSet::new(), sources: HashMap::new() })
+        Ok(Self { listener, certificate, pages, log, inside: JoinSet::new(), seats: HashMap::new(), came: 0 })
     }
 
     /// Lets them in, for ever.
@@ -71,7 +81,7 @@ impl Door {
                 },
                 Some(gone) = self.inside.join_next_with_id() => {
                     let id = gone.map_or_else(|e| e.id(), |(id, ())| id);
-                    self.sources.remove(&id);
+                    self.seats.remove(&id);
                 }
             }
         }
@@ -85,8 +95,8 @@ impl Door {
 
     fn seat(&mut self, io: TcpStream, from: IpAddr) {
         // Who finds no seat pays nothing for it.
-        let taken = self.sources.values().filter(|ip| **ip == refusals::source(from)).count();
-        if self.inside.len() >= CONNECTIONS || taken >= FROM_ONE {
+        let taken = self.seats.values().filter(|seat| seat.source == refusals::source(from)).count();
+        if taken >= FROM_ONE || self.seats.len() >= CONNECTIONS && !self.make_room(taken) {
             return;
         }
         // Whoever comes is counted as refused until he is not: a handshake costs as much as a wrong token.
@@ -102,7 +112,29 @@ impl Door {
         let task = self.inside.spawn(async move {
             let _ = timeout(CONNECTION, talk(io, acceptor, pages, source)).await;
         });
-        self.sources.insert(task.id(), refusals::source(from));
+        self.came += 1;
+        let seat = Seat { source: refusals::source(from), number: self.came, task: task.clone() };
+        self.seats.insert(task.id(), seat);
+    }
+
+    /// Whoever has most seats gives one up, the one he has had for longest, to whoever has fewer: some that hold theirs
+    /// cannot keep everybody else out.
+    fn make_room(&mut self, fewer: usize) -> bool {
+        let mut taken: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        for seat in self.seats.values() {
+            let (count, first) = taken.entry(seat.source).or_insert((0, u64::MAX));
+            (*count, *first) = (*count + 1, seat.number.min(*first));
+        }
+        let fullest = taken.into_values().max_by_key(|(count, first)| (*count, std::cmp::Reverse(*first)));
+        let Some((_, oldest)) = fullest.filter(|(count, _)| *count > fewer + 1) else { return false };
+        self.seats.retain(|_, seat| {
+            let goes = seat.number == oldest;
+            if goes {
+                seat.task.abort();
+            }
+            !goes
+        });
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a host is like before hamaster touches it, as plain data: what preflight judges and what defaults come from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct HostFacts {
     pub networks: Vec<HostNetwork>,
     /// TCP listeners.
     pub listeners: Vec<Listener>,
+    /// Where other masters' etcd should be and no connection can be made; asked for where one joins.
+    pub unreachable: Vec<Unreachable>,
     /// What could not be learnt.
     pub unknown: Vec<Unknown>,
     /// Effective uid of this process.
@@ -101,6 +103,15 @@ pub struct HostFacts {
     pub proxy_variables: Vec<String>,
     /// `NO_PROXY`.
     pub no_proxy: String,
+}
+
+/// A place that this host cannot connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Where.
+    pub at: SocketAddr,
+    /// What happened.
+    pub why: String,
 }
 
 /// A fact that could not be learnt.

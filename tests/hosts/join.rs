@@ -120,11 +120,47 @@ fn offline(from: &Machine, to: &Machine) {
     to.ok(&words("m3"));
 }
 
+/// A token that is no good ends the join before there is anything of it, with a reason and what to do.
+fn bad_tokens_are_refused(m1: &Machine, host: &Machine) {
+    let make = |flags: &[&str]| m1.ok(&[&["hamaster", "-q", "token", "create"], flags].concat()).trim().to_owned();
+    let (good, other, bound) = (make(&[]), make(&[]), make(&["--node", "m9"]));
+    let part = |token: &str, n: usize| token.split('.').nth(n).unwrap().to_owned();
+    let mixed = |n: usize, with: &str| good.replace(&part(&good, n), with);
+    m1.ok(&["hamaster", "token", "revoke", &part(&other, 1)]);
+    let foreign = "A".repeat(43);
+    for (text, code, words) in [
+        (&good[..good.len() - 5], 2, "not a whole join token"),
+        (&mixed(2, &part(&other, 2)), 3, "the token is not accepted"),
+        (&other, 3, "the token is not accepted"),
+        (&bound, 3, "the token is not accepted"),
+        (&make(&["--worker"]), 3, "the token is not accepted"),
+        (&mixed(3, &foreign), 3, "nothing was sent to it"),
+    ] {
+        host.write(TOKEN, text, 0o600);
+        let refused = host.run(&join("m2", "192.0.2.12"));
+        let all = said(&refused);
+        assert!(refused.status.code() == Some(code) && all.contains(words) && all.contains("hint:"), "{all}");
+        assert!(!all.contains(&part(&good, 2)), "it shows the secret");
+    }
+    assert!(!host.path("/etc/kubernetes").exists() && !host.path("/etc/etcd/pki").exists());
+    assert_eq!(voters(m1), ["m1"]);
+    // A good one on standard input; a look is no join, and its place is free again when a person says so.
+    host.write(TOKEN, &good, 0o600);
+    let looks = "hamaster join 192.0.2.11 --token-file - --name m8 --advertise-ip 192.0.2.18 --dry-run \
+                 --adopt --ignore-preflight all";
+    host.ok(&["sh", "-c", &format!("{looks} <{TOKEN}")]);
+    host.ok(&["hamaster", "reset", "--yes"]);
+    m1.ok(&["hamaster", "master", "remove", "m8"]);
+    let gone = m1.run(&["hamaster", "master", "remove", "m8"]);
+    assert_eq!(gone.status.code(), Some(2), "{}", said(&gone));
+}
+
 #[test]
 fn masters_join_at_once_are_replaced_and_leave() {
     let Some(lab) = Lab::new() else { return };
     let m1 = first(&lab);
     let (m2, mut m3) = (host(&lab, "m2", 12), host(&lab, "m3", 13));
+    bad_tokens_are_refused(&m1, &m2);
 
     // The second is suspended once it votes, until it is another's turn: the spec must not name it, who may be removed by
     // then. It is, and joins anew.
@@ -274,6 +310,9 @@ fn three_join_at_once() {
     for join in joins {
         let out = join.wait_with_output().unwrap();
         assert!(out.status.success(), "{}", said(&out));
+        for words in ["MEMBER", "make a majority: tolerates", "next: hamaster status"] {
+            assert!(said(&out).contains(words), "{words}: {}", said(&out));
+        }
     }
     assert_eq!(voters(&m1), ["m1", "m2", "m3", "m4"]);
     for name in ["m2", "m3", "m4"] {

@@ -66,6 +66,17 @@ fn tmpfs_is_seen_and_refused() {
     assert!(case.run().iter().any(|f| f.id == "EtcdDataDirFilesystem"));
 }
 
+#[test]
+fn what_cannot_be_reached_is_told_with_the_reason() {
+    let open = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [found] = &hamaster::host::facts::unreachable(&[listener.local_addr().unwrap(), open])[..] else {
+        panic!("the closed one, and no other");
+    };
+    assert_eq!(found.at, open);
+    assert!(found.why.contains("refused"), "{found:?}");
+}
+
 /// An image counts, not the machine it is built on, and links in it do not lead out of it.
 #[test]
 fn an_image_is_looked_at_below_its_root() {

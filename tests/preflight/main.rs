@@ -18,7 +18,7 @@ use hamaster::spec::{
     Address, ClusterSpec, EtcdBootstrap, NetworkPlugin, Node, Runtime, ThisNode, version::KubeVersion,
 };
 use hamaster::state::Digest;
-use hamaster::state::facts::{Cgroups, DataDir, EtcdProcess, HostFacts, Program, Resolution, Unknown};
+use hamaster::state::facts::{Cgroups, DataDir, EtcdProcess, HostFacts, Program, Resolution, Unknown, Unreachable};
 use hamaster::state::observed::{
     CertFact, ContentFact, FileRecord, HostNetwork, Listener, Observed, PathFact, PathKind, SealedMember, Stamp,
     UnitFact,
@@ -108,6 +108,14 @@ fn clean() -> Case {
 impl Case {
     fn run(&self) -> Vec<Finding> {
         preflight::run(self.scope, &self.spec, &self.this, &self.facts, &self.observed, now())
+    }
+
+    /// As many other masters, from m2 on, and where none of their etcd answers.
+    fn peers(&mut self, others: u8, silent: &[&str]) {
+        let other = |n: u8| Node { name: format!("m{n}"), ip: IpAddr::from([192, 0, 2, 10 + n]) };
+        self.spec.masters = (2..2 + others).map(other).chain([self.this.node.clone()]).collect();
+        let unreachable = |at: &&str| Unreachable { at: at.parse().unwrap(), why: "refused".to_owned() };
+        self.facts.unreachable = silent.iter().map(unreachable).collect();
     }
 
     fn version(&mut self, version: &str) {
@@ -297,6 +305,9 @@ const PERTURBATIONS: &[Perturbation] = &[
         c.spec.masters = vec![c.this.node.clone(), Node { name: "m2".into(), ip: ip("192.0.2.12") }];
         c.ca(c.this.layout.etcd_pki().join("ca.crt"), -10, 3650);
     }),
+    ("EtcdPeers", Error, |c| c.peers(2, &["192.0.2.12:2380"])),
+    ("EtcdPeers", Error, |c| c.peers(3, &["192.0.2.12:2379", "192.0.2.13:2380"])),
+    ("EtcdPeers", Warning, |c| c.peers(4, &["192.0.2.12:2379", "192.0.2.12:2380"])),
 ];
 
 #[test]

@@ -59,12 +59,24 @@ fn a_body_or_head_that_is_too_large_is_refused_before_it_is_read() {
     m1.still_admits("m2");
 }
 
-/// From eight addresses as many silent connections as each may have, at every stage at which one can be silent.
+#[test]
+fn one_more_than_an_address_may_have_is_closed_before_those_that_came_earlier() {
+    let m1 = Master::new();
+    let crowd: Vec<_> = (0..16).map(|_| tcp(&m1, Ipv4Addr::new(127, 0, 0, 30)).unwrap()).collect();
+    let mut over = tcp(&m1, Ipv4Addr::new(127, 0, 0, 30)).unwrap();
+    assert!(matches!(over.read(&mut [0]), Ok(0) | Err(_)));
+    let mut last = &crowd[15];
+    last.set_nonblocking(true).unwrap();
+    assert!(last.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+/// From twenty addresses as many silent connections as each may have, at every stage at which one can be silent: more
+/// than there are seats.
 #[test]
 fn those_who_hold_their_connections_keep_nobody_out_and_are_ended() {
     let m1 = Master::new();
     let mut held = vec![];
-    for last in 10..18 {
+    for last in 10..30 {
         let source = Ipv4Addr::new(127, 0, 0, last);
         for n in 0..16 {
             let mut stream = tcp(&m1, source).unwrap();
@@ -79,15 +91,8 @@ fn those_who_hold_their_connections_keep_nobody_out_and_are_ended() {
     let mut slower = tls(&m1, HERE).unwrap();
     slower.write_all(b"POST /v1/join HTTP/1.1\r\nhost: m1\r\ncontent-length: 100\r\n\r\n{").unwrap();
     m1.still_admits("m2");
-    // One more than an address may have is closed at once, before those that came earlier.
-    let crowd: Vec<_> = (0..16).map(|_| tcp(&m1, Ipv4Addr::new(127, 0, 0, 30)).unwrap()).collect();
-    let mut over = tcp(&m1, Ipv4Addr::new(127, 0, 0, 30)).unwrap();
-    assert!(matches!(over.read(&mut [0]), Ok(0) | Err(_)));
-    let mut last = &crowd[15];
-    last.set_nonblocking(true).unwrap();
-    assert!(last.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
     // And nobody holds one for ever.
-    held.truncate(8);
+    held.drain(..held.len() - 8);
     for mut stream in held {
         let _ = stream.read_to_end(&mut vec![]);
     }
@@ -102,25 +107,27 @@ fn a_flood_of_bad_tokens_is_cut_off_and_others_are_served() {
     let m1 = Master::new();
     let source = Ipv4Addr::new(127, 0, 0, 66);
     let bad = serde_json::to_vec(&request(&Token::new(&[9; 40], m1.pin()), "m9")).unwrap();
-    let (mut refused, mut limited) = (0, 0);
+    let (mut refused, mut limited, mut closed) = (0, 0, 0);
     while limited < 2 {
-        match post(&m1, source, &bad).unwrap() {
-            (401, _) => refused += 1,
-            (429, text) => {
+        match post(&m1, source, &bad) {
+            Ok((401, _)) => refused += 1,
+            Ok((429, text)) => {
                 assert!(text.contains("too many refused attempts"), "{text}");
                 limited += 1;
             }
+            // By then it may have one connection, and the last one is not quite gone.
+            Err(_) if refused >= 20 => closed += 1,
             other => panic!("{other:?}"),
         }
-        assert!(refused < 60, "never limited");
+        assert!(refused < 60 && closed < 60, "never limited");
     }
     assert!(refused >= 20, "a person may mistype: {refused}");
     m1.still_admits("m2");
     // Even a good token is not looked at from there, but it is not used either.
     let token = m1.token(&[]);
     let good = serde_json::to_vec(&request(&token, "m3")).unwrap();
-    let (status, _) = post(&m1, source, &good).unwrap();
-    assert!(status == 429 || status == 200, "{status}");
+    let answered = post(&m1, source, &good);
+    assert!(answered.as_ref().map_or(true, |(status, _)| [429, 200].contains(status)), "{answered:?}");
     m1.still_admits("m4");
 }
 

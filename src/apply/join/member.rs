@@ -156,7 +156,7 @@ impl Membership<'_, '_> {
                     .hint(host.units().log_command(ETCD_UNIT))));
             }
             // In this order: one that is silent keeps the question for seconds, and the log grows meanwhile.
-            let (Some(index), Ok(lag)) = (self.peers.index(), own.lag()) else {
+            let (Some(ahead), Ok(lag)) = (self.peers.ahead(), own.lag()) else {
                 close = 0;
                 return Poll::Pending;
             };
@@ -167,10 +167,11 @@ impl Membership<'_, '_> {
             if lag.applied > furthest {
                 (furthest, moved) = (lag.applied, Stopwatch::start());
             }
-            let behind = index.saturating_sub(lag.applied);
+            let behind = ahead.index.saturating_sub(lag.applied);
+            let [here, there] = [&lag, &ahead].map(|lag| lag.db_size as f64 / 1e6);
             *label.borrow_mut() = format!(
-                "the learner to catch up: {behind} of {index} entries to go, {:.1} MB here",
-                lag.db_size as f64 / 1e6
+                "the learner to catch up: {behind} of {} entries to go, {here:.1} of {there:.1} MB here",
+                ahead.index
             );
             close = if behind <= CAUGHT_UP { close + 1 } else { 0 };
             if close >= LOOKS { Poll::Ready(Ok(Look::CaughtUp)) } else { Poll::Pending }

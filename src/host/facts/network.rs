@@ -2,17 +2,19 @@
 #![allow(clippy::disallowed_methods)] // floor 3: reads /proc, asks the resolver
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{Look, kernel};
 use crate::spec::network::Cidr;
-use crate::state::facts::Resolution;
+use crate::state::facts::{Resolution, Unreachable};
 use crate::state::observed::{HostNetwork, Listener};
 
 /// For the resolver, which may retry for much longer.
 const LOOKUP: Duration = Duration::from_secs(3);
+/// For a connection to another master: one lost packet is sent again after a second.
+const CONNECT: Duration = Duration::from_secs(3);
 
 impl Look<'_> {
     pub(super) fn network(&mut self) {
@@ -132,6 +134,21 @@ fn listeners(sockets: Vec<Socket>) -> Vec<Listener> {
     let named =
         |s: Socket| Listener { ip: s.ip, port: s.port, process: holders.remove(&format!("socket:[{}]", s.inode)) };
     sockets.into_iter().map(named).collect()
+}
+
+/// Connects to all of them at once; those where that fails.
+pub(super) fn unreachable(places: &[SocketAddr]) -> Vec<Unreachable> {
+    let attempt = |&at: &SocketAddr| std::thread::spawn(move || TcpStream::connect_timeout(&at, CONNECT).map(drop));
+    let attempts: Vec<_> = places.iter().map(|at| (*at, attempt(at))).collect();
+    let failed = |(at, attempt): (SocketAddr, std::thread::JoinHandle<std::io::Result<()>>)| {
+        let why = match attempt.join() {
+            Ok(Ok(())) => return None,
+            Ok(Err(e)) => format!("cannot be reached: {e}"),
+            Err(_) => "was not tried".to_owned(),
+        };
+        Some(Unreachable { at, why })
+    };
+    attempts.into_iter().filter_map(failed).collect()
 }
 
 /// Looks all names up at once. A lookup that hangs is left behind in its thread.
