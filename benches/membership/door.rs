@@ -24,24 +24,35 @@ pub(crate) fn door() {
     checks(&m1);
     visits(&m1, &good);
     let alone = answers(&m1, &good);
-    println!("  a good one's answer:                 {}", spread(alone));
+    println!("  a good one's answer, alone:                   {}", spread(alone));
+    let (flooded, rate) = beside(&m1, &good, |_| bad_from(&m1, 66, 0, &bad));
+    println!("  beside {rate:>5.0} bad ones a second, one source:      {}", spread(flooded));
+    // None of them sends so many that it is told to wait.
+    let (flooded, rate) = beside(&m1, &good, |n| bad_from(&m1, (n / 200 % 200) as u8, (n % 200) as u8, &bad));
+    println!("  beside {rate:>5.0} bad ones a second, 40,000 sources:  {}", spread(flooded));
+}
+
+fn bad_from(m1: &Master, a: u8, b: u8, bad: &[u8]) {
+    // Most of a single source's are closed at once.
+    let _ = post(m1, Ipv4Addr::new(127, 99, a, b + 1), bad);
+}
+
+/// A good one's answers while others ask, and how often these did in a second.
+fn beside(m1: &Master, good: &[u8], ask: impl Fn(usize) + Sync) -> (Vec<Duration>, f64) {
     let (done, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let begin = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // Most are closed at once.
-                    let _ = post(&m1, Ipv4Addr::new(127, 0, 0, 66), &bad);
-                    sent.fetch_add(1, Ordering::Relaxed);
+                    ask(sent.fetch_add(1, Ordering::Relaxed));
                 }
             });
         }
-        let flooded = answers(&m1, &good);
+        let flooded = answers(m1, good);
         done.store(true, Ordering::Relaxed);
-        let rate = sent.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
-        println!("  the same beside {rate:>5.0} bad ones a second: {}", spread(flooded));
-    });
+        (flooded, sent.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64())
+    })
 }
 
 /// What a thousand valid joins ask of their tokens: each is read from etcd, its secret compared, its use counted down.

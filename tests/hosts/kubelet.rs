@@ -67,9 +67,9 @@ fn programs() -> Option<PathBuf> {
     dir
 }
 
-/// A booted host with a kubelet, a containerd and the images of the control plane.
-fn node<'lab>(lab: &'lab Lab, programs: &Path) -> Machine<'lab> {
-    let mut host = lab.machine("m1", 11);
+/// A host, still off, with a kubelet and a containerd.
+fn machine<'lab>(lab: &'lab Lab, programs: &Path, name: &str, number: u8) -> Machine<'lab> {
+    let mut host = lab.machine(name, number);
     for program in ["kubelet", "kubectl"] {
         fs::copy(programs.join(program), host.path(&format!("/usr/local/bin/{program}"))).unwrap();
     }
@@ -86,6 +86,12 @@ fn node<'lab>(lab: &'lab Lab, programs: &Path) -> Machine<'lab> {
     .unwrap();
     host.write("/etc/cluster.yaml", CLUSTER, 0o644);
     override_templates(&host);
+    host
+}
+
+/// A booted one with the images of the control plane.
+fn node<'lab>(lab: &'lab Lab, programs: &Path) -> Machine<'lab> {
+    let mut host = machine(lab, programs, "m1", 11);
     images(&host, programs);
     host.boot();
 
@@ -206,6 +212,23 @@ fn follows_the_spec(host: &Machine) {
     within(PATIENCE, "the pods run", || all_run(host));
 }
 
+/// A host joins as a worker: its kubelet finds the API through the load balancer's address, and is the node it says.
+fn is_joined_by_a_worker(master: &Machine, lab: &Lab, programs: &Path) {
+    let mut worker = machine(lab, programs, "w1", 21);
+    worker.boot();
+    let token = master.ok(&["hamaster", "-q", "token", "create", "--worker"]);
+    worker.write("/srv/token", &token, 0o600);
+    let words = "hamaster join 192.0.2.11 --worker --token-file /srv/token --name w1 --advertise-ip 192.0.2.21 \
+                 --yes --adopt --ignore-preflight all";
+    worker.ok(&words.split_whitespace().collect::<Vec<_>>());
+    let address = "jsonpath={.status.addresses[?(@.type=='InternalIP')].address}";
+    let node = kubectl(&["get", "node", "w1", "-o", address]);
+    within(PATIENCE, "the worker is a node", || said(&master.run(&node)).trim() == "192.0.2.21");
+    assert!(!worker.path("/etc/kubernetes/pki/ca.key").exists() && !worker.path("/etc/etcd/pki").exists());
+    worker.ok(&["hamaster", "status"]);
+    worker.ok(&["hamaster", "reset", "--yes"]);
+}
+
 #[test]
 fn init_makes_a_master_that_a_kubelet_runs_and_reset_takes_it_down() {
     let Some(programs) = programs() else { return };
@@ -229,6 +252,7 @@ fn init_makes_a_master_that_a_kubelet_runs_and_reset_takes_it_down() {
 
     host.ok(&["ip", "address", "add", "192.0.2.200/32", "dev", "lo"]);
     follows_the_spec(&host);
+    is_joined_by_a_worker(&host, &lab, &programs);
     // What init is given from now on says the same.
     host.write("/etc/cluster.yaml", &CLUSTER.replace("192.0.2.100", "192.0.2.200"), 0o644);
 
