@@ -23,7 +23,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
     let record = observe::record(host, &layout.record())?;
     let originals = record.files.values().filter_map(|f| f.original.as_ref());
     let mut paths: Vec<PathBuf> = record.files.keys().chain(&record.dirs).chain(originals).cloned().collect();
-    paths.extend([layout.record(), layout.backup(), layout.state()]);
+    paths.extend([layout.record(), layout.backup(), layout.state(), layout.snapshots(), layout.snapshot_key()]);
     paths.extend(record.data_dir.clone());
     paths.extend(reset::copies(&record, &layout.manifests(), &layout.standby()));
     let units: Vec<String> = record.units.keys().cloned().collect();
@@ -42,6 +42,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
         state: layout.state(),
         record: layout.record(),
         backup: layout.backup(),
+        snapshots: [layout.snapshots(), layout.snapshot_key()],
         purge,
         runs: host.starts_units(),
     };

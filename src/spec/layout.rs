@@ -109,6 +109,16 @@ impl Layout {
         self.state().join("backup")
     }
 
+    /// Where snapshots go unless `etcd.snapshots.dir` says otherwise.
+    pub fn snapshots(&self) -> PathBuf {
+        self.state().join("snapshots")
+    }
+
+    /// The key that the timer seals them with.
+    pub fn snapshot_key(&self) -> PathBuf {
+        self.config().join("snapshot.key")
+    }
+
     /// `/var/lib/kubelet`
     pub fn kubelet(&self) -> PathBuf {
         self.path("/var/lib/kubelet")

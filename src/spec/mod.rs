@@ -143,7 +143,7 @@ pub struct SnapshotSpec {
 
 impl Default for SnapshotSpec {
     fn default() -> Self {
-        Self { every: Duration::from_secs(6 * 3600), keep: 8, dir: PathBuf::from("/var/lib/hamaster/snapshots") }
+        Self { every: Duration::from_secs(6 * 3600), keep: 8, dir: layout::Layout::host().snapshots() }
     }
 }
 

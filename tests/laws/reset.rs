@@ -78,6 +78,22 @@ fn a_change_killed_between_a_file_and_its_record_is_nobody_s_edit() {
     });
 }
 
+/// The timer's, which no run has in the record.
+#[test]
+fn snapshots_and_their_key_are_kept_aside_or_purged() {
+    for purge in [false, true] {
+        let (image, before) = made();
+        image.put("/var/lib/hamaster/snapshots/m1-20261122T170301.hamaster", "sealed", 0o600);
+        image.put("/etc/hamaster/snapshot.key", "key", 0o600);
+        let said = image.run(if purge { &["reset", "--yes", "--purge"] } else { &["reset", "--yes"] }).expect(0);
+        assert!(!image.has("/var/lib/hamaster/snapshots") && !image.has("/etc/hamaster/snapshot.key"), "{said}");
+        assert_eq!(said.has("snapshot.key: opens, or is, a snapshot"), !purge, "{said}");
+        if purge {
+            image.tree().assert_is(&before, &said.to_string());
+        }
+    }
+}
+
 /// The daemon's copies are not in the record: what is still the same as on standby is ours, what was edited is not.
 #[test]
 fn an_elected_manifest_goes_and_one_that_was_edited_stays() {
@@ -115,6 +131,7 @@ fn a_unit_that_is_about_to_run_is_stopped_before_its_data_is_moved() {
         state: "/var/lib/hamaster".into(),
         record: "/var/lib/hamaster/record.json".into(),
         backup: "/var/lib/hamaster/backup".into(),
+        snapshots: ["/var/lib/hamaster/snapshots".into(), "/etc/hamaster/snapshot.key".into()],
         purge: false,
         runs,
     };

@@ -21,11 +21,6 @@ pub struct KeyArgs {
     pub key_file: Option<PathBuf>,
 }
 
-/// The host's own key: the timer's.
-pub(super) fn own(layout: &Layout) -> PathBuf {
-    layout.config().join("snapshot.key")
-}
-
 impl KeyArgs {
     /// The key to open with.
     ///
@@ -36,7 +31,7 @@ impl KeyArgs {
             Some(path) if path == Path::new("-") => Key::parse(&spool::stdin_line()?),
             Some(path) => parse(&Secret::new(operator::read(path)?), path),
             None => {
-                let path = own(&Layout::host());
+                let path = Layout::host().snapshot_key();
                 match host.read(&path)?.map(Secret::new) {
                     Some(bytes) => parse(&bytes, &host.shown(&path)),
                     None => Key::parse(
@@ -72,7 +67,7 @@ impl KeyArgs {
 }
 
 fn own_or_made(host: &mut Host, ui: &Ui) -> Result<Key> {
-    let path = own(&Layout::host());
+    let path = Layout::host().snapshot_key();
     if let Some(bytes) = host.read(&path)?.map(Secret::new) {
         return parse(&bytes, &host.shown(&path));
     }
