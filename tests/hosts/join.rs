@@ -146,6 +146,7 @@ fn bad_tokens_are_refused(m1: &Machine, host: &Machine) {
     assert_eq!(voters(m1), ["m1"]);
     // A good one on standard input; a look is no join, and its place is free again when a person says so.
     host.write(TOKEN, &good, 0o600);
+    host.ok(&["hamaster", "reset", "--yes"]);
     let looks = "hamaster join 192.0.2.11 --token-file - --name m8 --advertise-ip 192.0.2.18 --dry-run \
                  --adopt --ignore-preflight all";
     host.ok(&["sh", "-c", &format!("{looks} <{TOKEN}")]);
@@ -280,14 +281,16 @@ fn masters_join_at_once_are_replaced_and_leave() {
     let writer = Writer::start(stays);
     let mut kills = 0;
     let out = loop {
-        let out = leaver.run(&["env", "HAMASTER_CRASH_AT=step:1", "hamaster", "leave", "--yes"]);
+        let out = leaver.run(&["env", "HAMASTER_CRASH_AT=step.changed:1", "hamaster", "leave", "--yes"]);
         if !said(&out).contains("crash point") {
             break out;
         }
         kills += 1;
         assert!(kills < 200, "it does not come to an end: {}", said(&out));
     };
-    assert!(out.status.success() && kills > 10, "killed {kills} times: {}", said(&out));
+    // Killed after the last step of all, the record of what it was is gone.
+    let ended = out.status.success() || said(&out).contains("this host is no master");
+    assert!(ended && kills > 10, "killed {kills} times: {}", said(&out));
     writer.ends(&format!("the leader leaves and is killed {kills} times, 2 -> 1"));
     assert_eq!(voters(stays).len(), 1);
     assert!(!voters(stays).contains(&leads));

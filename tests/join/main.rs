@@ -60,7 +60,7 @@ fn a_joiner_killed_after_each_single_step_is_a_voter_in_the_end() {
     lab.up();
     let writer = lab.writer();
     let mut kills = 0;
-    while lab.killed_doing(&["add"], "step:1") {
+    while lab.killed_doing(&["add"], "step.changed:1") {
         kills += 1;
         assert!(kills < 200, "it does not come to an end");
         assert_eq!(lab.voters_that_never_ran(), Vec::<String>::new(), "killed {kills} times");

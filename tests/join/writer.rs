@@ -19,9 +19,15 @@ pub fn client(prefix: &Path, ip: IpAddr) -> Client {
     Client::new(SocketAddr::new(ip, 2379), tls).unwrap()
 }
 
+/// At once: a request that etcd drops while its lead changes hands is answered after five seconds, and hides nothing that
+/// way.
+const HANDS: usize = 4;
+/// Between two writes of a hand: whoever joins needs a processor, too.
+const PACE: Duration = Duration::from_millis(2);
+
 pub struct Writer {
     ends: Arc<AtomicBool>,
-    thread: JoinHandle<(Vec<String>, Duration)>,
+    hands: Vec<JoinHandle<Vec<(String, Instant)>>>,
     prefix: std::path::PathBuf,
     ip: IpAddr,
 }
@@ -30,34 +36,40 @@ impl Writer {
     /// Writes to the member at `ip` until [`Writer::end`].
     pub fn start(prefix: &Path, ip: IpAddr) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        let (told, own) = (ends.clone(), client(prefix, ip));
-        let thread = std::thread::spawn(move || {
-            let (mut written, mut longest, mut last) = (vec![], Duration::ZERO, Instant::now());
-            for n in 0.. {
-                if told.load(Ordering::Relaxed) {
-                    break;
+        let hand = |hand: usize| {
+            let (told, own) = (ends.clone(), client(prefix, ip));
+            std::thread::spawn(move || {
+                let mut written = vec![];
+                for n in 0.. {
+                    if told.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let key = format!("/writer/{hand}/{n}");
+                    // A write that was not answered may have happened: it is not counted on.
+                    if own.put_if_absent(&key, b"x").is_ok() {
+                        written.push((key, Instant::now()));
+                    }
+                    std::thread::sleep(PACE);
                 }
-                let key = format!("/writer/{n}");
-                // A write that was not answered may have happened: it is not counted on.
-                if own.put_if_absent(&key, b"x").is_ok() {
-                    written.push(key);
-                    longest = longest.max(last.elapsed());
-                    last = Instant::now();
-                }
-            }
-            (written, longest.max(last.elapsed()))
-        });
-        Self { ends, thread, prefix: prefix.to_owned(), ip }
+                written
+            })
+        };
+        let hands = (0..HANDS).map(hand).collect();
+        Self { ends, hands, prefix: prefix.to_owned(), ip }
     }
 
     /// Ends it. How many writes were acknowledged, how many of them are lost, and the longest time without one.
     pub fn end(self) -> (usize, usize, Duration) {
+        let ended = Instant::now();
         self.ends.store(true, Ordering::Relaxed);
-        let (written, longest) = self.thread.join().unwrap();
+        let written: Vec<(String, Instant)> = self.hands.into_iter().flat_map(|h| h.join().unwrap()).collect();
+        let mut times: Vec<Instant> = written.iter().map(|(_, at)| *at).chain([ended]).collect();
+        times.sort_unstable();
+        let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
         let there: Vec<String> =
             client(&self.prefix, self.ip).records("/writer/").unwrap().into_iter().map(|r| r.key).collect();
         let there: std::collections::HashSet<&str> = there.iter().map(String::as_str).collect();
-        let lost = written.iter().filter(|key| !there.contains(key.as_str())).count();
+        let lost = written.iter().filter(|(key, _)| !there.contains(key.as_str())).count();
         (written.len(), lost, longest)
     }
 }
