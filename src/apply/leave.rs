@@ -23,7 +23,7 @@ use crate::host::{Host, fault, observe};
 use crate::plan::Action;
 use crate::plan::reset::Reset;
 use crate::spec::file::{self, Overrides};
-use crate::spec::{ClusterSpec, Node, ThisNode};
+use crate::spec::{ClusterSpec, EtcdBootstrap, Node, ThisNode};
 
 /// How long etcd may take to agree that a member is gone: an election in between takes a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,7 +115,7 @@ fn unregister(client: &Client, name: &str, turn: &Turn) -> Result<()> {
             true => seen.value.clone(),
             false => {
                 spec.masters.retain(|m| m.name != name);
-                Registered { generation: generation + 1, spec: file::to_yaml(&spec) }.write()?
+                Registered { generation: generation + 1, spec: file::to_yaml(&shrunk(spec)) }.write()?
             }
         };
         if client.replace_in_turn(turn.lease(), &seen, &bytes, Some(&report))? {
@@ -123,6 +123,14 @@ fn unregister(client: &Client, name: &str, turn: &Turn) -> Result<()> {
         }
         turn.check(client, &format!("{name} is not removed"))?;
     }
+}
+
+/// The spec of a cluster that has lost masters. That some formed it together is history: one alone would be too few to.
+pub(super) fn shrunk(mut spec: ClusterSpec) -> ClusterSpec {
+    if spec.masters.len() < 2 && spec.etcd.bootstrap == EtcdBootstrap::Static {
+        spec.etcd.bootstrap = EtcdBootstrap::New;
+    }
+    spec
 }
 
 /// The registered spec: as it was read, its generation, and what it says.

@@ -34,6 +34,7 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
         Some(dir) if !host.same_filesystem(dir, &kept)? => dir.join(format!("hamaster-kept-{}", stamp(time))),
         _ => kept.join("etcd"),
     };
+    let apart = !host.same_filesystem(&layout.snapshots(), &kept)?;
     let scope = ResetScope {
         manifests: layout.manifests(),
         standby: layout.standby(),
@@ -42,11 +43,16 @@ pub fn preview(host: &Host, this: &ThisNode, purge: bool, time: OffsetDateTime) 
         state: layout.state(),
         record: layout.record(),
         backup: layout.backup(),
-        snapshots: [layout.snapshots(), layout.snapshot_key()],
+        snapshots: Some(layout.snapshots()).filter(|_| !apart),
+        snapshot_key: layout.snapshot_key(),
         purge,
         runs: host.starts_units(),
     };
-    Ok(reset::plan(&observed, &scope))
+    let mut reset = reset::plan(&observed, &scope);
+    if apart {
+        reset.stays.push(format!("{}: snapshots, on a filesystem of their own", layout.snapshots().display()));
+    }
+    Ok(reset)
 }
 
 /// Carries a reset out. Killed at any point it can be run again: the record goes last.

@@ -68,10 +68,12 @@ pub struct Done {
 }
 
 impl Done {
-    /// What was there has been moved.
-    fn is_aside(&self, host: &Host) -> Result<bool> {
+    /// What was there has been moved, and nothing is in its place yet. Without a log, what is there is what an etcd left
+    /// that was started in between.
+    fn is_cut(&self, host: &Host, member: &Path) -> Result<bool> {
         let moved = |dir: &PathBuf| host.stat(&dir.join("member"));
-        Ok(self.aside.as_ref().map(moved).transpose()?.flatten().is_some())
+        let aside = self.aside.as_ref().map(moved).transpose()?.flatten().is_some();
+        Ok(aside && host.list(&member.join("wal"))?.is_none_or(|log| log.is_empty()))
     }
 }
 
@@ -139,7 +141,7 @@ pub fn restore(host: &mut Host, request: &Request<'_>) -> Result<Done> {
     let stage = Stage { data: &data, work: &work, member: &member };
     let noted = stage.noted(host, request)?;
     let swapped = noted.as_ref().is_some_and(|n| matches!(host.stat(&work.join(&n.dir).join("member")), Ok(None)));
-    let cut = noted.as_ref().map(|n| n.is_aside(host)).transpose()?.unwrap_or(false);
+    let cut = noted.as_ref().map(|n| n.is_cut(host, &member)).transpose()?.unwrap_or(false);
     let occupied = host.stat(&member)?.is_some() && !cut;
     if occupied && !swapped && !request.set_aside {
         let shown = host.shown(&data);
@@ -181,7 +183,7 @@ pub fn interrupted(host: &Host, spec: &ClusterSpec, this: &ThisNode) -> Result<O
     let Some(bytes) = host.read(&work.join(NOTE))? else { return Ok(None) };
     let Ok(done) = serde_json::from_slice::<Done>(&bytes) else { return Ok(None) };
     let made = host.stat(&work.join(&done.dir).join("member"))?.is_some();
-    let cut = made && done.is_aside(host)?;
+    let cut = made && done.is_cut(host, &member)?;
     Ok((cut || made != host.stat(&member)?.is_some()).then_some(done.sha256))
 }
 
@@ -232,8 +234,9 @@ pub fn forget_others(host: &Host, this: &ThisNode) -> Result<Vec<String>> {
         if others.is_empty() {
             return Ok(vec![]);
         }
-        spec.masters = own;
-        let bytes = Registered { generation: generation + 1, spec: file::to_yaml(&spec) }.write()?;
+        // A snapshot may be older than this master.
+        spec.masters = if own.is_empty() { vec![this.node.clone()] } else { own };
+        let bytes = Registered { generation: generation + 1, spec: file::to_yaml(&leave::shrunk(spec)) }.write()?;
         if client.replace(&seen, &bytes)? {
             for Node { name, .. } in &others {
                 client.delete(&format!("{}{name}", keys::MASTERS))?;
@@ -322,8 +325,7 @@ impl Stage<'_> {
 
     /// The old data out of the way, the new one into its place.
     fn swap(&self, host: &mut Host, done: &mut Done) -> Result<()> {
-        if done.is_aside(host)? && host.list(&self.member.join("wal"))?.is_none_or(|log| log.is_empty()) {
-            // The old data is out of the way. Without a log this is what an etcd left that was started in between.
+        if done.is_cut(host, self.member)? {
             host.remove_tree(self.member)?;
         }
         if host.stat(self.member)?.is_some() {

@@ -185,7 +185,11 @@ fn remove(args: &RemoveArgs, global: &Global, ui: &Ui) -> Result<()> {
         // Its member was removed, and whoever did so was killed; or etcd was restored from a snapshot.
         None if registered.iter().any(|m| m.name == args.name) => Departure { id: 0, name: args.name.clone() },
         // It was admitted and never came: its place is kept, and nothing else of it is there.
-        None if client.delete(&format!("{}{}", keys::ADMITTED, args.name))? => return removed(&args.name, ui),
+        None if client.record(&format!("{}{}", keys::ADMITTED, args.name))?.is_some() => {
+            ui.confirm(&format!("Free the place of {}, which was admitted and never came?", args.name), args.yes)?;
+            client.delete(&format!("{}{}", keys::ADMITTED, args.name))?;
+            return removed(&args.name, ui);
+        }
         None => {
             let names: BTreeSet<String> =
                 members.iter().map(named).chain(registered.iter().map(|m| m.name.clone())).collect();

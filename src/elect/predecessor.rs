@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::actions;
@@ -10,7 +11,7 @@ use super::instant::Instant;
 use super::status::Status;
 use crate::error::{Error, Problem, Result};
 use crate::host::clock::boottime;
-use crate::host::runtime_dir::RuntimeDir;
+use crate::host::runtime_dir::{GroupLock, RuntimeDir};
 
 /// On top of f and K: there is nobody who would do it later.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -87,6 +88,8 @@ pub fn fence_all(
     let (tell, told) = channel();
     let mut fates: Vec<Option<Fate>> = groups.iter().map(|_| None).collect();
     let mut running: BTreeMap<usize, Instant> = BTreeMap::new();
+    // What one group was and what it is now are fenced under one lock: neither takes the other for a daemon that runs.
+    let mut locks: BTreeMap<&str, Weak<GroupLock>> = BTreeMap::new();
     loop {
         let mut kept = vec![];
         for (n, group) in groups.iter().enumerate() {
@@ -97,12 +100,25 @@ pub fn fence_all(
                 kept.push((n, reason));
                 continue;
             }
+            let held = locks.get(&*group.name).and_then(Weak::upgrade);
+            let lock = match held.map_or_else(|| locked(group, directory, yields), |held| Ok(Some(held))) {
+                Ok(lock) => lock,
+                Err(fate) => {
+                    fates[n] = Some(fate);
+                    continue;
+                }
+            };
+            locks.extend(lock.as_ref().map(|lock| (group.name.as_str(), Arc::downgrade(lock))));
             let limit = group.timing.removal() + group.timing.stop() + MARGIN + HUNG;
             running.insert(n, boottime() + limit);
             let (group, directory, boot_id, tell) =
                 (group.clone(), directory.cloned(), boot_id.to_owned(), tell.clone());
             // Nobody listens to one that hung.
-            let work = move || drop(tell.send((n, one(&group, directory.as_ref(), &boot_id, yields))));
+            let work = move || {
+                let fate = one(&group, directory.as_ref(), &boot_id);
+                drop(lock);
+                drop(tell.send((n, fate)));
+            };
             if let Err(e) = std::thread::Builder::new().name("fence".into()).spawn(work) {
                 running.remove(&n);
                 fates[n] = Some(Fate::Failed(Error::apply("cannot start a thread").cause(e)));
@@ -139,14 +155,17 @@ pub fn problems(fates: &[(String, Fate)]) -> Vec<Problem> {
     fates.iter().filter_map(problem).collect()
 }
 
+/// The group for ourselves: a daemon that runs would put it back. It looks after the group itself.
+fn locked(group: &Group, directory: Option<&RuntimeDir>, yields: bool) -> Result<Option<Arc<GroupLock>>, Fate> {
+    match directory.map(|d| d.lock(&group.name)).transpose() {
+        Ok(lock) => Ok(lock.map(Arc::new)),
+        Err(_) if yields => Err(Fate::Kept("a daemon runs".to_owned())),
+        Err(e) => Err(Fate::Failed(e.hint("systemctl stop hamaster-elect.service"))),
+    }
+}
+
 /// One group, wherever its payload comes from; then its status says so, if there is a directory for it.
-fn one(group: &Group, directory: Option<&RuntimeDir>, boot_id: &str, yields: bool) -> Fate {
-    // A daemon that runs would put it back. It looks after the group itself.
-    let _lock = match directory.map(|d| d.lock(&group.name)).transpose() {
-        Ok(lock) => lock,
-        Err(_) if yields => return Fate::Kept("a daemon runs".to_owned()),
-        Err(e) => return Fate::Failed(e.hint("systemctl stop hamaster-elect.service")),
-    };
+fn one(group: &Group, directory: Option<&RuntimeDir>, boot_id: &str) -> Fate {
     let status = directory.and_then(|d| d.read(&group.name));
     let unfinished = status.as_ref().and_then(|s| s.unfinished(boot_id));
     let (gone, dead) = group.timing.stop_by(unfinished, boottime());

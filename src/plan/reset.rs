@@ -44,8 +44,11 @@ pub struct ResetScope {
     pub record: PathBuf,
     /// The backups.
     pub backup: PathBuf,
-    /// Snapshots that were taken here, and the key they were sealed with. No run of ours has them in the record.
-    pub snapshots: [PathBuf; 2],
+    /// Snapshots that were taken here: no run of ours has them in the record. None where they are on a filesystem of
+    /// their own, which may be others' too.
+    pub snapshots: Option<PathBuf>,
+    /// The key they were sealed with.
+    pub snapshot_key: PathBuf,
     /// Delete data, keys and backups instead of keeping them.
     pub purge: bool,
     /// Units run here: it is no image.
@@ -148,7 +151,7 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         let unit = unit.clone();
         steps.push(Action::SetUnit { unit, enable: None, run: Run::Restart, stamp: None, ready: None });
     }
-    for path in scope.snapshots.iter().filter(|path| observed.at(path).is_some()) {
+    for path in scope.snapshots.iter().chain([&scope.snapshot_key]).filter(|path| observed.at(path).is_some()) {
         let to = (!scope.purge).then(|| kept.join(file_name(path)));
         stays.extend(to.iter().map(|to| format!("{}: opens, or is, a snapshot of etcd's data", to.display())));
         steps.push(Action::RetireData { path: path.clone(), to });
@@ -162,7 +165,7 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
     }
     // The record goes after everything it names; only the directory it is in, and what that is in, can go later.
     let mut dirs: Vec<&PathBuf> =
-        record.dirs.iter().chain([&scope.backup, &scope.snapshots[0], &scope.state]).collect();
+        record.dirs.iter().chain(&scope.snapshots).chain([&scope.backup, &scope.state]).collect();
     dirs.sort_by_key(|d| (std::cmp::Reverse(d.components().count()), *d));
     dirs.dedup();
     dirs.retain(|d| observed.at(d).is_some());

@@ -96,13 +96,18 @@ impl Door {
     fn seat(&mut self, io: TcpStream, from: IpAddr) {
         // Who finds no seat pays nothing for it.
         let taken = self.seats.values().filter(|seat| seat.source == refusals::source(from)).count();
-        if taken >= FROM_ONE || self.seats.len() >= CONNECTIONS && !self.make_room(taken) {
+        let full = self.seats.len() >= CONNECTIONS;
+        let given_up = if full { self.given_up(taken) } else { None };
+        if taken >= FROM_ONE || full && given_up.is_none() {
             return;
         }
         // Whoever comes is counted as refused until he is not: a handshake costs as much as a wrong token.
         let source = Source { ip: from, charged: self.pages.charge(from) };
         if !source.charged && taken >= FROM_EXHAUSTED {
             return;
+        }
+        if let Some(seat) = given_up.and_then(|id| self.seats.remove(&id)) {
+            seat.task.abort();
         }
         let (acceptor, trouble) = self.certificate.current();
         if let Some(e) = trouble {
@@ -119,22 +124,14 @@ impl Door {
 
     /// Whoever has most seats gives one up, the one he has had for longest, to whoever has fewer: some that hold theirs
     /// cannot keep everybody else out.
-    fn make_room(&mut self, fewer: usize) -> bool {
-        let mut taken: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+    fn given_up(&self, fewer: usize) -> Option<Id> {
+        let mut taken: HashMap<IpAddr, usize> = HashMap::new();
         for seat in self.seats.values() {
-            let (count, first) = taken.entry(seat.source).or_insert((0, u64::MAX));
-            (*count, *first) = (*count + 1, seat.number.min(*first));
+            *taken.entry(seat.source).or_default() += 1;
         }
-        let fullest = taken.into_values().max_by_key(|(count, first)| (*count, std::cmp::Reverse(*first)));
-        let Some((_, oldest)) = fullest.filter(|(count, _)| *count > fewer + 1) else { return false };
-        self.seats.retain(|_, seat| {
-            let goes = seat.number == oldest;
-            if goes {
-                seat.task.abort();
-            }
-            !goes
-        });
-        true
+        let (fullest, _) = taken.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > fewer + 1)?;
+        let his = self.seats.iter().filter(|(_, seat)| seat.source == fullest);
+        his.min_by_key(|(_, seat)| seat.number).map(|(id, _)| *id)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::plan::{Action, master as planner};
 use crate::spec::file::{Overrides, load};
 use crate::spec::{ClusterSpec, ThisNode};
 use crate::state::Digest;
+use crate::state::observed::{Proposal, Record};
 use crate::state::report::{Report, Standing};
 
 /// The unit it runs in.
@@ -213,6 +214,7 @@ impl Watch {
         if record.etcd.is_none() {
             return Ok(None);
         }
+        self.settle(registered, &record)?;
         if identity::is_replaced() {
             return Err(Error::conflict("this program was replaced while it ran")
                 .hint(format!("systemctl restart {SERVE_UNIT}")));
@@ -230,6 +232,19 @@ impl Watch {
         });
         let preview = apply::preview(&self.host, &master, &Options::default())?;
         Ok(Some(Plan { master, preview }))
+    }
+
+    /// What a person proposed here is registered: from now on it is everybody's, whether the command came to its end.
+    fn settle(&mut self, registered: &Registered, record: &Record) -> Result<()> {
+        let settled = |p: &Proposal| p.spec == Digest::of(registered.spec.as_bytes());
+        if !record.proposed.as_ref().is_some_and(settled) {
+            return Ok(());
+        }
+        // Whoever is at work on this host settles it himself.
+        let Ok(_lock) = self.host.lock() else { return Ok(()) };
+        let mut ledger = Ledger::new(&self.this.layout, observe::record(&self.host, &self.this.layout.record())?);
+        ledger.record.proposed = ledger.record.proposed.filter(|p| !settled(p));
+        ledger.save(&mut self.host)
     }
 
     /// All that the decision needs.
@@ -320,7 +335,11 @@ impl Watch {
             _ => {}
         };
         let done = apply::init(&mut self.host, &master, &Options::default(), preview, &mut tell);
-        self.outdated = serving.or(self.outdated.take());
+        // The one that was to end before this change may be there still.
+        self.outdated = match self.outdated.take() {
+            Some(old) if old.is_outdated(&self.host, &self.this)? && old.runs() => Some(old),
+            _ => serving,
+        };
         done?;
         self.renew(&master)?;
         self.rest(registered.generation)

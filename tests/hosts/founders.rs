@@ -91,6 +91,15 @@ fn three_identical_hosts_started_together_are_a_cluster() {
         assert!(out.status.success(), "{}", said(&out));
     }
     assert_sealed(&hosts);
+    // Of founders one may be left.
+    for host in [m2, m3] {
+        host.ok(&["systemctl", "disable", "--now", "hamaster-serve.service", "etcd.service"]);
+    }
+    let alone = || said(&m1.run(&["hamaster", "etcd", "status"])).contains("no quorum");
+    within(PATIENCE, "it knows that it is alone", alone);
+    m1.ok(&["hamaster", "etcd", "recover", "--yes"]);
+    m1.ok(&["hamaster", "init", "--yes", "--ignore-preflight", "all"]);
+    m1.ok(&["hamaster", "master", "list"]);
     let fourth = host(&lab, "m4", 14);
     fourth.write("/etc/cluster.yaml", &format!("{listed}{masters}"), 0o644);
     let refused = fourth.run(&words(&init(&fourth)));

@@ -151,8 +151,8 @@ fn bad_tokens_are_refused(m1: &Machine, host: &Machine) {
                  --adopt --ignore-preflight all";
     host.ok(&["sh", "-c", &format!("{looks} <{TOKEN}")]);
     host.ok(&["hamaster", "reset", "--yes"]);
-    m1.ok(&["hamaster", "master", "remove", "m8"]);
-    let gone = m1.run(&["hamaster", "master", "remove", "m8"]);
+    m1.ok(&["hamaster", "master", "remove", "m8", "--yes"]);
+    let gone = m1.run(&["hamaster", "master", "remove", "m8", "--yes"]);
     assert_eq!(gone.status.code(), Some(2), "{}", said(&gone));
 }
 

@@ -131,7 +131,8 @@ fn a_unit_that_is_about_to_run_is_stopped_before_its_data_is_moved() {
         state: "/var/lib/hamaster".into(),
         record: "/var/lib/hamaster/record.json".into(),
         backup: "/var/lib/hamaster/backup".into(),
-        snapshots: ["/var/lib/hamaster/snapshots".into(), "/etc/hamaster/snapshot.key".into()],
+        snapshots: Some("/var/lib/hamaster/snapshots".into()),
+        snapshot_key: "/etc/hamaster/snapshot.key".into(),
         purge: false,
         runs,
     };

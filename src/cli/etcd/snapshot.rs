@@ -244,7 +244,7 @@ pub(super) fn finish(host: &mut Host, this: &ThisNode, done: &restore::Done, ui:
         done.member_id
     ));
     if running.is_none() {
-        ui.say("next: hamaster init    # on this host, to start it");
+        ui.say("next: hamaster init    # on this host, to start it; then hamaster master remove for each other master");
     }
     if !forgotten.is_empty() {
         ui.say(&format!("the cluster's spec does not name {} any more", forgotten.join(", ")));
