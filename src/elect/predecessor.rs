@@ -1,6 +1,7 @@
 //! What an earlier daemon of this host may have left running: fenced here, by whoever comes after it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -90,6 +91,10 @@ pub fn fence_all(
     let mut running: BTreeMap<usize, Instant> = BTreeMap::new();
     // What one group was and what it is now are fenced under one lock: neither takes the other for a daemon that runs.
     let mut locks: BTreeMap<&str, Weak<GroupLock>> = BTreeMap::new();
+    let mut left: BTreeMap<&str, Arc<AtomicUsize>> = BTreeMap::new();
+    for group in groups {
+        left.entry(&group.name).or_default().fetch_add(1, Ordering::Relaxed);
+    }
     loop {
         let mut kept = vec![];
         for (n, group) in groups.iter().enumerate() {
@@ -114,8 +119,9 @@ pub fn fence_all(
             let (group, directory, boot_id, tell) =
                 (group.clone(), directory.cloned(), boot_id.to_owned(), tell.clone());
             // Nobody listens to one that hung.
+            let left = left.get(&*group.name).cloned().unwrap_or_default();
             let work = move || {
-                let fate = one(&group, directory.as_ref(), &boot_id);
+                let fate = one(&group, directory.as_ref(), &boot_id, &left);
                 drop(lock);
                 drop(tell.send((n, fate)));
             };
@@ -164,15 +170,17 @@ fn locked(group: &Group, directory: Option<&RuntimeDir>, yields: bool) -> Result
     }
 }
 
-/// One group, wherever its payload comes from; then its status says so, if there is a directory for it.
-fn one(group: &Group, directory: Option<&RuntimeDir>, boot_id: &str) -> Fate {
+/// One group, wherever its payload comes from; then its status says so, if there is a directory for it, and none is
+/// `left` of what the group was and is.
+fn one(group: &Group, directory: Option<&RuntimeDir>, boot_id: &str, left: &AtomicUsize) -> Fate {
     let status = directory.and_then(|d| d.read(&group.name));
     let unfinished = status.as_ref().and_then(|s| s.unfinished(boot_id));
     let (gone, dead) = group.timing.stop_by(unfinished, boottime());
     if let Err(e) = actions::fence(group, gone, dead, MARGIN) {
         return Fate::Failed(e);
     }
-    if let (Some(directory), Some(status)) = (directory, status) {
+    let is_last = left.fetch_sub(1, Ordering::AcqRel) == 1;
+    if let (true, Some(directory), Some(status)) = (is_last, directory, status) {
         let over = Status { state: "ended".to_owned(), is_leader: false, deadline_ns: None, ..status };
         if let Err(e) = directory.write(&over) {
             let file = directory.status_file(&group.name);
