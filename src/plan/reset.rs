@@ -151,8 +151,10 @@ pub fn plan(observed: &Observed, scope: &ResetScope) -> Reset {
         let unit = unit.clone();
         steps.push(Action::SetUnit { unit, enable: None, run: Run::Restart, stamp: None, ready: None });
     }
+    // Snapshots that are elsewhere are nobody's without the key: it goes with those that go, and is kept otherwise.
+    let go = scope.purge && scope.snapshots.as_ref().is_some_and(|dir| observed.at(dir).is_some());
     for path in scope.snapshots.iter().chain([&scope.snapshot_key]).filter(|path| observed.at(path).is_some()) {
-        let to = (!scope.purge).then(|| kept.join(file_name(path)));
+        let to = (!go).then(|| kept.join(file_name(path)));
         stays.extend(to.iter().map(|to| format!("{}: opens, or is, a snapshot of etcd's data", to.display())));
         steps.push(Action::RetireData { path: path.clone(), to });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::lab::within;
 use crate::machine::Machine;
@@ -53,13 +53,17 @@ impl<'m> Writer<'m> {
 
     /// Ends it and says what it saw while `what` happened: nothing may be lost.
     pub fn ends(mut self, what: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         std::fs::write(self.on.path(ENDS), "").unwrap();
         self.runs.wait().unwrap();
         let written = self.written();
         let keys = etcdctl(self.on, "get --prefix --keys-only /writer/");
         let there: BTreeSet<&str> = keys.lines().collect();
         let lost = written.iter().filter(|(key, _)| !there.contains(key.as_str())).count();
-        let gaps = written.windows(2).map(|pair| pair[1].1 - pair[0].1);
+        // The last one, too: to where it was told to end.
+        let ended = u64::try_from(now.as_nanos()).unwrap();
+        let times: Vec<u64> = written.iter().map(|(_, at)| *at).chain([ended]).collect();
+        let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
         let longest = Duration::from_nanos(gaps.max().unwrap_or_default());
         eprintln!("{what}: {} writes, {lost} lost, longest gap {:.2} s", written.len(), longest.as_secs_f64());
         assert_eq!(lost, 0, "{what}");

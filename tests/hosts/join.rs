@@ -69,6 +69,16 @@ pub fn join<'w>(name: &'w str, ip: &'w str) -> Vec<&'w str> {
     words
 }
 
+/// The second and the third join at the same time, with the tokens they have; the first is written to meanwhile.
+pub fn join_at_once(m1: &Machine, m2: &Machine, m3: &Machine) {
+    let writer = Writer::start(m1);
+    let other = m3.spawn(&join("m3", "192.0.2.13"));
+    m2.ok(&join("m2", "192.0.2.12"));
+    let out = other.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    writer.ends("two join at once");
+}
+
 /// Names of those who vote, as `on` knows it.
 pub fn voters(on: &Machine) -> Vec<String> {
     let list: serde_json::Value = serde_json::from_str(&on.ok(&["hamaster", "-o", "json", "master", "list"])).unwrap();
@@ -203,12 +213,7 @@ fn masters_join_at_once_are_replaced_and_leave() {
     assert_eq!(refused.status.code(), Some(4), "it would make a cluster of its own: {}", said(&refused));
     let refused = m2.run(&["hamaster", "reset", "--yes"]);
     assert_eq!(refused.status.code(), Some(3), "its learner would keep the third out: {}", said(&refused));
-    let writer = Writer::start(&m1);
-    let other = m3.spawn(&join("m3", "192.0.2.13"));
-    m2.ok(&join("m2", "192.0.2.12"));
-    let out = other.wait_with_output().unwrap();
-    assert!(out.status.success(), "{}", said(&out));
-    writer.ends("two join at once");
+    join_at_once(&m1, &m2, &m3);
     assert_eq!(voters(&m1), ["m1", "m2", "m3"]);
     for name in ["m1", "m2", "m3"] {
         assert!(registered(&m2).contains(&format!("name: {name}")), "{}", registered(&m2));

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::etcd::{Writer, etcdctl};
-use crate::join::{host_with, init, join, registered, token, voters};
+use crate::etcd::etcdctl;
+use crate::join::{host_with, init, join, join_at_once, registered, token, voters};
 use crate::lab::{Lab, within};
 use crate::machine::{Machine, said};
 
@@ -50,12 +50,7 @@ fn goes_on_and_grows(programs: Option<&Path>) {
     let newer = !etcdctl(&m1, "version").contains("etcdctl version: 3.4.");
     assert_eq!(newer, programs.is_some());
     token(&m1, &[&m2, &m3]);
-    let writer = Writer::start(&m1);
-    let other = m3.spawn(&join("m3", "192.0.2.13"));
-    m2.ok(&join("m2", "192.0.2.12"));
-    let out = other.wait_with_output().unwrap();
-    assert!(out.status.success(), "{}", said(&out));
-    writer.ends("two join at once");
+    join_at_once(&m1, &m2, &m3);
     let ca = std::fs::read(m1.path("/etc/kubernetes/pki/ca.key")).unwrap();
     etcdctl(&m1, "put /k/recovered yes");
     let refused = m1.run(&["hamaster", "etcd", "recover", "--yes"]);

@@ -94,6 +94,16 @@ fn snapshots_and_their_key_are_kept_aside_or_purged() {
     }
 }
 
+/// It opens those that are in another place.
+#[test]
+fn the_key_of_snapshots_that_stay_is_not_purged() {
+    let (image, _) = made();
+    image.put("/etc/hamaster/snapshot.key", "key", 0o600);
+    let said = image.run(&["reset", "--yes", "--purge"]).expect(0);
+    assert!(!image.has("/etc/hamaster/snapshot.key"), "{said}");
+    assert!(said.has("snapshot.key: opens, or is, a snapshot"), "{said}");
+}
+
 /// The daemon's copies are not in the record: what is still the same as on standby is ours, what was edited is not.
 #[test]
 fn an_elected_manifest_goes_and_one_that_was_edited_stays() {
